@@ -1,0 +1,25 @@
+"""The one exception for what the user can mend, and the one place that prints it."""
+
+import sys
+from typing import Callable
+
+
+class UserError(Exception):
+    """Something the user can mend: the message is one line that names the file and the remedy."""
+
+
+def run_command(main: Callable[[], int]) -> None:
+    """Run a command line's `main` and exit with its status.
+
+    A `UserError` becomes one line on stderr and exit code 2; Ctrl-C becomes exit code 130. Everything else is a
+    bug and keeps its traceback.
+    """
+    try:
+        status = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        status = 2
+    except KeyboardInterrupt:
+        print("interrupted: finished stages are kept, the one under way is done again", file=sys.stderr)
+        status = 130
+    sys.exit(status)

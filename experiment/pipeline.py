@@ -1,0 +1,216 @@
+"""Run the stages of one side in order: skip what is up to date, write each stage whole or not at all.
+
+Both sides' command lines are this function with their own table of stages. It agrees on names, hashes and
+folders and computes nothing.
+"""
+
+import argparse
+import fcntl
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+
+from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
+from experiment.errors import UserError
+from experiment.stages import STAGES
+
+
+class Stage:
+    """What a stage's `run` function is given: its part of the spec, its inputs, and where its outputs go.
+
+    Attributes
+    ----------
+    spec : the values of the sections that the stage may see, {"section": {"key": value}}.
+    inputs : the run folder that earlier stages are read from (another side's where the run is isolated).
+    out : the writer of this stage's outputs.
+    """
+
+    def __init__(
+        self, name: str, run: RunFolder, inputs: RunFolder, draws: Optional[RunFolder], out: StageWriter
+    ) -> None:
+        self.name = name
+        self.inputs = inputs
+        self.out = out
+        self._run = run
+        self._draws = draws
+        values = run.spec["values"]
+        self.spec: Dict[str, Dict[str, Any]] = {section: values[section] for section in STAGES[name].sections}
+        self._seed = int(values["run"]["seed"])
+
+    def seed(self, stream: str) -> int:
+        """The seed of a named random stream, 31 bits, from the run's one seed."""
+        return int.from_bytes(hashlib.sha256(f"{self._seed}/{stream}".encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+    def external(self, name: str) -> Optional[Path]:
+        """The path of a file or folder from outside the run; None where the run has none of that name."""
+        entry = self._run.spec["external"].get(name)
+        return Path(entry["path"]) if entry else None
+
+    def prototxt(self, name: str) -> Path:
+        """A net or solver definition of this run."""
+        return self._run.prototxt(name)
+
+    def draw(self, name: str) -> Optional[Path]:
+        """The path of what the Caffe side drew for this stage, or None: then the stage draws it itself."""
+        if self._draws is None or self._draws.manifest(self.name) is None:
+            return None
+        return self._draws.output_path(self.name, name)
+
+
+def main(
+    side: str,
+    modules: Mapping[str, ModuleType],
+    versions: Callable[[], Dict[str, str]],
+    argv: Optional[Sequence[str]] = None,
+    before: Optional[Callable[[argparse.Namespace], None]] = None,
+) -> int:
+    """The command line of a side: `python -m <side>_impl RUN [--inputs RUN] [--draws RUN] [--only STAGE]`.
+
+    Parameters
+    ----------
+    side : "caffe" or "torch".
+    modules : stage name to the side's module of that name; its `run(stage)` does the work.
+    versions : gives the versions of what computes, for the manifest.
+    before : called with the arguments before any stage (sets threads, say).
+
+    Returns the exit status. Raises `UserError` for what the user can mend.
+    """
+    parser = argparse.ArgumentParser(prog=f"python -m {side}_impl", description=main_description(side))
+    parser.add_argument("run", type=Path, help="the run folder, with the spec.json that experiment.resolve wrote")
+    parser.add_argument("--inputs", type=Path, help="read every stage's inputs from this run instead (isolated)")
+    parser.add_argument("--draws", type=Path, help="start from the random draws of this run where it has them")
+    parser.add_argument("--reuse", type=Path, help="take over stages of this run that would be the same")
+    parser.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    arguments = parser.parse_args(argv)
+    if before is not None:
+        before(arguments)
+    run = RunFolder(arguments.run)
+    inputs = RunFolder(arguments.inputs) if arguments.inputs else run
+    draws = RunFolder(arguments.draws) if arguments.draws else None
+    reuse = RunFolder(arguments.reuse) if arguments.reuse else None
+    check_spec(run)
+    with open(run.path / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(f"{run.path} is in use by another run: wait for it, or choose RUN=") from None
+        for name in arguments.only or STAGES:
+            run_stage(side, name, modules, versions, run, inputs, draws, reuse, arguments.threads)
+    return 0
+
+
+def main_description(side: str) -> str:
+    """One sentence for --help."""
+    return {
+        "caffe": "The literal side: every stage with pycaffe and its contemporaries, inside the container.",
+        "torch": "The port: every stage with PyTorch on the host.",
+    }[side]
+
+
+def check_spec(run: RunFolder) -> None:
+    """Stop where spec.json is not what its own hash says, or its prototxts are not what it records."""
+    spec = run.spec
+    if sha256_json(spec["values"]) != spec["sha256"]:
+        raise UserError(f"{run.path / 'spec.json'} was changed by hand: change the profile, or pass SET=")
+    for name, digest in spec["prototxt"].items():
+        path = run.prototxt(name)
+        if not path.is_file() or sha256_file(path) != digest:
+            raise UserError(f"{path} is not what spec.json records: delete {run.path / 'spec.json'} and run again")
+
+
+def run_stage(
+    side: str,
+    name: str,
+    modules: Mapping[str, ModuleType],
+    versions: Callable[[], Dict[str, str]],
+    run: RunFolder,
+    inputs: RunFolder,
+    draws: Optional[RunFolder],
+    reuse: Optional[RunFolder],
+    threads: int,
+) -> None:
+    """Bring one stage up to date and say in one line what was done."""
+    parts = key_parts(side, name, modules, run, inputs, draws)
+    key = sha256_json(parts)
+    finished = run.manifest(name)
+    if finished is not None and finished["key"] == key:
+        print(f"{side} {name}: up to date", file=sys.stderr)
+        return
+    other = reuse.manifest(name) if reuse is not None else None
+    if reuse is not None and other is not None and other["key"] == key:
+        link_stage(reuse, run, name)
+        print(f"{side} {name}: the same as in {reuse.path.name}", file=sys.stderr)
+        return
+    print(f"{side} {name} ...", file=sys.stderr, flush=True)
+    started = time.monotonic()
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name))
+    modules[name].run(stage)
+    seconds = time.monotonic() - started
+    stage.out.finish(
+        {
+            "stage": name,
+            "side": side,
+            "key": key,
+            "key_parts": parts,
+            "spec_sha256": run.spec["sha256"],
+            "seconds": round(seconds, 3),
+            "threads": threads or os.cpu_count(),
+            "versions": versions(),
+        }
+    )
+    print(f"{side} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def key_parts(
+    side: str,
+    name: str,
+    modules: Mapping[str, ModuleType],
+    run: RunFolder,
+    inputs: RunFolder,
+    draws: Optional[RunFolder],
+) -> Dict[str, Any]:
+    """Everything that a stage's result depends on, as hashes; equal parts mean that it need not run again."""
+    info = STAGES[name]
+    spec = run.spec
+    drawn = draws.manifest(name) if draws is not None else None
+    return {
+        "side": side,
+        "spec": {section: spec["values"][section] for section in (*info.sections, "run")},
+        "inputs": {
+            earlier: sha256_json(
+                {key: entry["sha256"] for key, entry in inputs.require_manifest(earlier)["outputs"].items()}
+            )
+            for earlier in info.inputs
+        },
+        "external": {key: fingerprint(spec["external"].get(key)) for key in info.external},
+        "prototxt": {key: spec["prototxt"][key] for key in info.prototxts},
+        "draws": {key: drawn["outputs"][key]["sha256"] if drawn else None for key in info.draws},
+        "code": code_hashes(name, modules),
+    }
+
+
+def fingerprint(entry: Optional[Mapping[str, Any]]) -> Any:
+    """What stands for a file or folder from outside: its sha256, or for a devkit names, sizes and times."""
+    if entry is None or "sha256" in entry:
+        return entry and entry["sha256"]
+    root = Path(entry["path"])
+    listing: List[Any] = []
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        if (root / folder).is_dir():
+            with os.scandir(root / folder) as found:
+                for item in sorted(found, key=lambda item: item.name):
+                    listing.append([folder, item.name, item.stat().st_size, item.stat().st_mtime_ns])
+    return sha256_json(listing)
+
+
+def code_hashes(name: str, modules: Mapping[str, ModuleType]) -> Dict[str, str]:
+    """sha256 of the stage's module and of the package's helper modules: changed code is run again."""
+    own = Path(str(modules[name].__file__))
+    stage_files = {Path(str(module.__file__)) for module in modules.values()}
+    files = [own, *(path for path in sorted(own.parent.glob("*.py")) if path not in stage_files)]
+    return {path.name: sha256_file(path) for path in files}

@@ -1,0 +1,140 @@
+"""Write a run's spec.json and prototxts: `python -m experiment.resolve --profile P --run RUN ...` (host only)."""
+
+import argparse
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from experiment.artifacts import read_json, sha256_file, sha256_json, write_json
+from experiment.errors import UserError, run_command
+from experiment.spec import apply_override, check_together, read_profile
+from prototxt.generate import prototxts
+
+ROOT = Path(__file__).resolve().parent.parent
+
+HOW_TO_GET_VOC2007 = (
+    "get VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from the PASCAL VOC2007 page, unpack both into one "
+    "folder, and pass DEVKIT=<the VOCdevkit folder>"
+)
+HOW_TO_GET_WEIGHTS = (
+    "get ResNet-101-model.caffemodel (178,662,602 bytes), which the Model Zoo's page of deep residual networks "
+    "links to, and pass WEIGHTS=<the file>"
+)
+
+
+def resolve(
+    profile: str,
+    run: Path,
+    devkit: Path | None = None,
+    weights: Path | None = None,
+    mean: Path | None = None,
+    overrides: tuple[str, ...] = (),
+) -> dict[str, Any]:
+    """Resolve a profile and overrides into `run`/spec.json and `run`/prototxt/, and return the spec.
+
+    The spec is {"profile", "values", "sources", "sha256" (of the values), "external" (paths, and sha256 of files),
+    "prototxt" (sha256 by name)}. An existing equal spec.json is left alone. Raises `UserError` for everything
+    that is missing or contradicts itself.
+    """
+    values, sources = read_profile(profile)
+    for override in overrides:
+        apply_override(values, sources, override)
+    check_together(values, f"PROFILE={profile}")
+    external = {"devkit": {"path": str(find_devkit(devkit, profile))}}
+    external["weights"] = find_weights(weights, values["backbone"], profile)
+    if values["features"]["mean"] == "file":
+        if mean is None or not mean.is_file():
+            raise UserError(f"features.mean = 'file' but MEAN={mean or ''} is no file: pass ResNet_mean.binaryproto")
+        external["mean"] = {"path": str(mean.absolute()), "sha256": sha256_file(mean)}
+    run.mkdir(parents=True, exist_ok=True)
+    external["photographs"] = copy_photographs(run / "photographs", [n for n, _, _ in values["resnet101"]["crops"]])
+    (run / "prototxt").mkdir(exist_ok=True)
+    digests = {}
+    for name, text in prototxts(values).items():
+        path = run / "prototxt" / name
+        if not path.is_file() or path.read_text() != text:
+            path.write_text(text)
+        digests[name] = sha256_file(path)
+    spec = {
+        "profile": profile,
+        "values": values,
+        "sources": sources,
+        "sha256": sha256_json(values),
+        "external": external,
+        "prototxt": digests,
+    }
+    path = run / "spec.json"
+    if not path.is_file() or read_json(path) != spec:
+        write_json(path, spec)
+    return spec
+
+
+def find_devkit(devkit: Path | None, profile: str) -> Path:
+    """The folder that holds JPEGImages, given it or the folder above (VOCdevkit or the like)."""
+    if devkit is None:
+        raise UserError(f"PROFILE={profile} needs a devkit: {HOW_TO_GET_VOC2007}")
+    for folder in (devkit, devkit / "VOC2007", devkit / "VOCdevkit" / "VOC2007"):
+        if (folder / "JPEGImages").is_dir():
+            return folder.absolute()
+    raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
+
+
+def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -> dict[str, str]:
+    """Path and sha256 of the backbone's caffemodel, which must be the file that the spec names."""
+    path = weights or (ROOT / backbone["weights_file"] if backbone["weights_file"] else None)
+    if path is None:
+        raise UserError(f"PROFILE={profile} needs the backbone's weights: {HOW_TO_GET_WEIGHTS}")
+    if not path.is_file():
+        raise UserError(f"WEIGHTS={path} is not a file: {HOW_TO_GET_WEIGHTS}")
+    digest = sha256_file(path)
+    if digest != backbone["weights_sha256"]:
+        raise UserError(
+            f"{path} has sha256 {digest}, not the specification's {backbone['weights_sha256']}: "
+            f"get the right file, or say that it is meant with SET=backbone.weights_sha256={digest}"
+        )
+    return {"path": str(path.absolute()), "sha256": digest}
+
+
+def copy_photographs(target: Path, names: list[str]) -> dict[str, str]:
+    """Copy scikit-learn's sample photographs (found without importing it) into the run: path and joint sha256."""
+    found = importlib.util.find_spec("sklearn")
+    if found is None or not found.submodule_search_locations:
+        raise UserError("scikit-learn is not installed: run `make setup`")
+    folder = Path(found.submodule_search_locations[0]) / "datasets" / "images"
+    target.mkdir(exist_ok=True)
+    digests = {}
+    for name in sorted(set(names)):
+        if Path(name).name != name or not (folder / name).is_file():
+            raise UserError(f"resnet101.crops: {name} is not one of scikit-learn's photographs in {folder}")
+        if not (target / name).is_file():
+            shutil.copyfile(folder / name, target / name)
+        digests[name] = sha256_file(target / name)
+    return {"path": str(target.absolute()), "sha256": sha256_json(digests)}
+
+
+def main() -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m experiment.resolve", description=__doc__)
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--run", type=Path, required=True, help="the run folder to write spec.json into")
+    parser.add_argument("--devkit", type=Path)
+    parser.add_argument("--weights", type=Path)
+    parser.add_argument("--mean", type=Path)
+    parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    arguments = parser.parse_args()
+    spec = resolve(
+        arguments.profile,
+        arguments.run,
+        arguments.devkit,
+        arguments.weights,
+        arguments.mean,
+        tuple(arguments.overrides),
+    )
+    print(f"{arguments.run}: profile {spec['profile']}, spec {spec['sha256'][:12]}", file=sys.stderr)
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,143 @@
+"""The schema of a specification, and the reading of a profile: TOML and overrides in, checked values out.
+
+Host only (the container's Python has no TOML reader); the container reads the spec.json that `resolve` writes.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from experiment.errors import UserError
+
+PROFILES = Path(__file__).parent / "profiles"
+
+# Section -> key -> the type of the value, or the tuple of the values allowed.
+SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
+    "run": {"seed": int},
+    "index": {"trainval": str, "test": str},
+    "images": {"hr_size": int, "lr_size": int, "lr_from": ("original", "hr"), "antialias": bool},
+    "backbone": {
+        "name": str,
+        "conv1_channels": int,
+        "widths": list,
+        "blocks": list,
+        "classes": int,
+        "weights_file": str,
+        "weights_sha256": str,
+    },
+    "features": {
+        "blob": str,
+        "mean": ("channels", "file"),
+        "mean_bgr": list,
+        "batch_size": int,
+        "blob_images": int,
+    },
+    "clusters": {"k": int, "init": ("k-means++", "random"), "max_iter": int, "tolerance": float},
+    "pseudo_labels": {"assign": ("nearest", "twin")},
+    "transfer": {
+        "n1": int,
+        "n2": int,
+        "base_lr": float,
+        "gamma": float,
+        "stepsize": int,
+        "max_iter": int,
+        "momentum": float,
+        "weight_decay": float,
+        "batch_size": int,
+        "variance_norm": ("FAN_IN", "FAN_OUT", "AVERAGE"),
+        "bias_lr_mult": float,
+        "bias_decay_mult": float,
+        "snapshots": list,
+    },
+    "transfer_features": {"blob": ("fc2", "fc1", "prob")},
+    "svm": {"c": float, "tolerance": float},
+    "metrics": {"ap": ("11-point", "area")},
+    "resnet101": {"crops": list, "size": int, "mean_bgr": list},
+}
+POSITIVE = {
+    "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.classes", "features.batch_size",
+    "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize",
+    "transfer.max_iter", "transfer.batch_size", "svm.c", "svm.tolerance", "resnet101.size",
+}  # fmt: skip
+
+
+def read_profile(name: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
+    """A profile's values by section and key, and the source of each by "section.key".
+
+    Raises `UserError` for a profile that is not there, a key that the schema lacks or that the profile lacks, a
+    value without unit or source, or one of the wrong type.
+    """
+    path = PROFILES / f"{name}.toml"
+    known = sorted(file.stem for file in PROFILES.glob("*.toml"))
+    if name not in known:
+        raise UserError(f"PROFILE={name} is not a profile: choose one of {', '.join(known)}")
+    try:
+        document = tomllib.loads(path.read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path}: {error}: mend the TOML") from None
+    values: dict[str, dict[str, Any]] = {section: {} for section in SCHEMA}
+    sources: dict[str, str] = {}
+    for section, table in document.items():
+        for key, entry in table.items() if isinstance(table, dict) else ():
+            if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
+                raise UserError(f"{path}: {section}.{key} must be {{ value = , unit = , source = }}")
+            check_value(f"{section}.{key}", entry["value"], str(path))
+            values[section][key] = entry["value"]
+            sources[f"{section}.{key}"] = entry["source"]
+    for section, keys in SCHEMA.items():
+        if missing := sorted(keys.keys() - values[section].keys()):
+            raise UserError(f"{path}: {section}.{missing[0]} is missing: give it a value, a unit and a source")
+    return values, sources
+
+
+def check_value(name: str, value: Any, where: str) -> None:
+    """Raise `UserError` where `section.key` is not in the schema or its value is not of the kind allowed."""
+    section, _, key = name.partition(".")
+    expected = SCHEMA.get(section, {}).get(key)
+    if expected is None:
+        raise UserError(f"{where}: {name} is not a key of the specification (experiment/spec.py lists them)")
+    if isinstance(expected, tuple):
+        if value not in expected:
+            raise UserError(f"{where}: {name} = {value!r} must be one of {', '.join(map(repr, expected))}")
+    elif type(value) is not expected:
+        raise UserError(f"{where}: {name} = {value!r} must be of type {expected.__name__}")
+    if name in POSITIVE and value <= 0:
+        raise UserError(f"{where}: {name} = {value!r} must be greater than 0")
+
+
+def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], text: str) -> None:
+    """Apply one `section.key=value` (the value as in TOML; a bare word is a string) to values and sources."""
+    match = re.fullmatch(r"([a-z0-9_]+\.[a-z0-9_]+)=(.+)", text)
+    if match is None:
+        raise UserError(f"SET={text} is not of the form section.key=value, as in SET=transfer.n1=256")
+    name, literal = match.groups()
+    try:
+        value = tomllib.loads(f"value = {literal}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = literal
+    section, _, key = name.partition(".")
+    if SCHEMA.get(section, {}).get(key) is float and type(value) is int:
+        value = float(value)
+    check_value(name, value, f"SET={text}")
+    values[section][key] = value
+    sources[name] = "SET"
+
+
+def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
+    """Raise `UserError` where values that are fine alone contradict each other."""
+    transfer, images, backbone = values["transfer"], values["images"], values["backbone"]
+    if transfer["n2"] != values["clusters"]["k"]:
+        raise UserError(
+            f"{where}: transfer.n2 = {transfer['n2']} must equal clusters.k = {values['clusters']['k']}: "
+            "the second layer has one neuron a pseudo-label (paper 4.3)"
+        )
+    if images["lr_size"] > images["hr_size"]:
+        raise UserError(f"{where}: images.lr_size must not be greater than images.hr_size")
+    if len(backbone["widths"]) != len(backbone["blocks"]) or not backbone["blocks"]:
+        raise UserError(f"{where}: backbone.widths and backbone.blocks must be of one length, a stage each")
+    if len(values["features"]["mean_bgr"]) != 3:
+        raise UserError(f"{where}: features.mean_bgr must hold three values, blue first")
+    outside = [i for i in transfer["snapshots"] if type(i) is not int or not 1 <= i <= transfer["max_iter"]]
+    if outside:
+        raise UserError(f"{where}: transfer.snapshots has {outside[0]}, which is not an iteration of the schedule")

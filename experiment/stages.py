@@ -1,0 +1,51 @@
+"""The stages, in the order in which data flows, and what each of them reads.
+
+Both sides have one module per stage under the same name. A stage sees only the sections of the specification
+that are listed here, so a change of one section makes exactly the stages downstream of it stale.
+"""
+
+from typing import Dict, NamedTuple, Tuple
+
+
+class StageInfo(NamedTuple):
+    """What a stage reads: sections of the spec, earlier stages, files from outside, shared draws."""
+
+    sections: Tuple[str, ...]
+    inputs: Tuple[str, ...]  # earlier stages
+    external: Tuple[str, ...] = ()  # keys of spec.json's "external"
+    prototxts: Tuple[str, ...] = ()  # files under the run's prototxt/
+    draws: Tuple[str, ...] = ()  # outputs of the Caffe side's own stage that the port starts from
+
+
+STAGES: Dict[str, StageInfo] = {
+    "index": StageInfo(("index",), (), external=("devkit",)),
+    "images": StageInfo(("images",), ("index",), external=("devkit",)),
+    "features": StageInfo(
+        ("features", "backbone"), ("images",), external=("weights", "mean"), prototxts=("backbone.prototxt",)
+    ),
+    "clusters": StageInfo(("clusters",), ("features",), draws=("initial_centroids",)),
+    "pseudo_labels": StageInfo(("pseudo_labels",), ("features", "clusters")),
+    "transfer": StageInfo(
+        ("transfer",),
+        ("features", "pseudo_labels"),
+        prototxts=("transfer_train.prototxt", "solver.prototxt"),
+        draws=("fc1_weight_initial", "fc1_bias_initial", "fc2_weight_initial", "fc2_bias_initial"),
+    ),
+    "transfer_features": StageInfo(
+        ("transfer_features",), ("features", "transfer"), prototxts=("transfer_deploy.prototxt",)
+    ),
+    "svm": StageInfo(("svm",), ("index", "features", "transfer_features")),
+    "metrics": StageInfo(("metrics",), ("index", "svm")),
+    "resnet101": StageInfo(
+        ("resnet101",), (), external=("photographs",), prototxts=("resnet101.prototxt",), draws=("weights",)
+    ),
+}
+
+SPLITS = ("trainval", "test")
+RESOLUTIONS = ("hr", "lr")
+ROWS = ("baseline_hr", "baseline_lr", "ours")  # the rows of the paper's Table 1
+
+
+def folder_name(stage: str) -> str:
+    """The stage's folder in a run: its place in the order and its name, `04-clusters`."""
+    return f"{list(STAGES).index(stage) + 1:02d}-{stage}"
