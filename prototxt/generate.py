@@ -59,9 +59,7 @@ def message(name: str, fields: list[tuple[str, Any]], indent: int = 0) -> str:
 
 def layer(name: str, type_: str, bottoms: list[str], top: str, *fields: tuple[str, Any]) -> str:
     """One layer of a net."""
-    return message(
-        "layer", [("name", name), ("type", type_), *(("bottom", b) for b in bottoms), ("top", top), *fields]
-    )
+    return message("layer", [("name", name), ("type", type_), *(("bottom", b) for b in bottoms), ("top", top), *fields])
 
 
 def resnet(name: str, size: int, conv1: int, widths: list[int], blocks: list[int], classes: int) -> str:
@@ -174,8 +172,9 @@ def transfer_layers(transfer: dict[str, Any]) -> list[str]:
 
 def transfer_train(transfer: dict[str, Any]) -> str:
     """The transfer network as it is trained: HDF5 rows and pseudo-labels in, softmax loss out."""
-    data = message("layer", [("name", "data"), ("type", "HDF5Data"), ("top", "data"), ("top", "label"),
-                             ("hdf5_data_param", [("source", HDF5_LIST), ("batch_size", transfer["batch_size"])])])  # fmt: skip
+    source = [("source", HDF5_LIST), ("batch_size", transfer["batch_size"])]
+    tops = [("top", "data"), ("top", "label")]
+    data = message("layer", [("name", "data"), ("type", "HDF5Data"), *tops, ("hdf5_data_param", source)])
     loss = layer("loss", "SoftmaxWithLoss", ["fc2", "label"], "loss")
     return "\n".join(['name: "transfer"', data, *transfer_layers(transfer), loss]) + "\n"
 

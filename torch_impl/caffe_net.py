@@ -44,7 +44,8 @@ class CaffeNet:
             if layer.type not in LAYERS:
                 raise UserError(f"{self.path}: layer {layer.name} is a {layer.type}, which the port does not have")
         self.blob_shapes = self._infer_shapes(declared_inputs(net) | dict(input_shapes or {}))
-        self.inputs = [name for name in self.blob_shapes if name not in {t for l in self.layers for t in l.top}]
+        written = {top for layer in self.layers for top in layer.top}
+        self.inputs = [name for name in self.blob_shapes if name not in written]
         self._last_use = {bottom: i for i, layer in enumerate(self.layers) for bottom in layer.bottom}
 
     def _infer_shapes(self, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

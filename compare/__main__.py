@@ -1,0 +1,109 @@
+"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN] [--json FILE]`.
+
+Exit code 0: they agree, 1: they differ, 2: they could not be compared.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from compare.check import Check, Judge, read_tolerances
+from compare.report import print_table
+from compare.stages import compare_stage
+from experiment.artifacts import RunFolder, write_json
+from experiment.errors import UserError, run_command
+from experiment.stages import ROWS, STAGES
+
+SCHEMA_VERSION = 1
+TOLERANCES = Path(__file__).parent / "tolerances.toml"
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
+    parser.add_argument("run_a", type=Path, help="the run that is compared against: the Caffe side's")
+    parser.add_argument("run_b", type=Path, help="the run that is compared: the port's")
+    parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
+    parser.add_argument("--json", type=Path, help="where to write compare.json")
+    parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
+    arguments = parser.parse_args()
+    tolerances = read_tolerances(arguments.tolerances)
+    a, b = RunFolder(arguments.run_a), RunFolder(arguments.run_b)
+    isolated_run = RunFolder(arguments.isolated) if arguments.isolated else None
+    for run in (b, isolated_run):
+        if run is not None:
+            require_comparable(a, run)
+    chained = compare_runs(a, b, Judge(tolerances, "chained"))
+    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated")) if isolated_run else []
+    print_table(isolated, chained)
+    result = verdict(a, b, isolated, chained)
+    if arguments.json:
+        write_json(arguments.json, result)
+    print(result["sentence"])
+    return 0 if result["agrees"] else 1
+
+
+def require_comparable(a: RunFolder, b: RunFolder) -> None:
+    """Stop where the runs were asked for different things, or are not finished."""
+    spec_a, spec_b = a.spec, b.spec
+    for section, values in spec_a["values"].items():
+        for key, value in values.items():
+            other = spec_b["values"].get(section, {}).get(key)
+            if other != value:
+                raise UserError(
+                    f"{a.path} and {b.path} are not comparable: {section}.{key} is {value!r} and {other!r}: "
+                    "run both sides with the same PROFILE and SET"
+                )
+    for run in (a, b):
+        for stage in STAGES:
+            run.require_manifest(stage)
+
+
+def compare_runs(a: RunFolder, b: RunFolder, judge: Judge) -> list[Check]:
+    """Every check of every stage, in forward order."""
+    checks = []
+    for stage in STAGES:
+        print(f"comparing {stage}, {judge.mode}", file=sys.stderr)
+        checks += compare_stage(stage, a, b, judge)
+    return checks
+
+
+def first_departure(checks: list[Check]) -> Check | None:
+    """The first check, in forward order, that does not agree."""
+    return next((check for check in checks if not check.agrees), None)
+
+
+def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Check]) -> dict[str, Any]:
+    """What compare.json holds: the verdict, where the runs first depart, both sides' mAP, and every check."""
+    departures = {"isolated": first_departure(isolated), "chained": first_departure(chained)}
+    agrees = all(departure is None for departure in departures.values())
+    judged = [check for check in [*isolated, *chained] if check.allowed is not None or not check.agrees]
+    if agrees:
+        sentence = f"agree: {len(judged)} judged checks are within their tolerances"
+    else:
+        parts = [
+            f"{mode} at {check.stage}, {check.quantity} of {check.item} ({check.detail})"
+            for mode, check in departures.items()
+            if check is not None
+        ]
+        failed = sum(not check.agrees for check in judged)
+        sentence = f"differ: {failed} of {len(judged)} judged checks; first departure {'; '.join(parts)}"
+    maps = {
+        name: {row: run.json("metrics", "metrics")[row]["map_11point"] for row in ROWS}
+        for name, run in (("a", a), ("b", b))
+    }
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "agrees": agrees,
+        "sentence": sentence,
+        "runs": {"a": str(a.path), "b": str(b.path)},
+        "spec_sha256": a.spec["sha256"],
+        "first_departure": {mode: check.as_json() if check else None for mode, check in departures.items()},
+        "map_11point": maps,
+        "checks": [check.as_json() for check in [*isolated, *chained]],
+    }
+
+
+if __name__ == "__main__":
+    run_command(main)

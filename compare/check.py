@@ -1,0 +1,100 @@
+"""A check: one quantity of one stage, its value and its tolerance; and the reading of the tolerances."""
+
+import math
+import tomllib
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiment.errors import UserError
+
+MODES = ("isolated", "chained")
+AT_MOST, AT_LEAST = "<=", ">="
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The bound of a quantity in both modes, and the reason for it. None: the quantity is shown, not judged."""
+
+    isolated: float | None
+    chained: float | None
+    bound: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One quantity compared.
+
+    stage, quantity : what it is of and what it is; the tolerance's name is "<stage>.<quantity>".
+    item : which array, row of Table 1 or blob.
+    mode : "isolated" (the port fed with the Caffe side's inputs) or "chained" (with its own).
+    value : the number that is judged; NaN where there is none, which never agrees.
+    allowed : the tolerance, None where the quantity is only shown.
+    agrees : whether value is within it (True where it is only shown and there is a value).
+    detail : what a reader wants beside the number: how many differ, where the worst stands, or what is missing.
+    numbers : the other measures, for compare.json.
+    """
+
+    stage: str
+    quantity: str
+    item: str
+    mode: str
+    value: float
+    allowed: float | None
+    bound: str
+    agrees: bool
+    detail: str
+    numbers: dict[str, Any]
+
+    def as_json(self) -> dict[str, Any]:
+        """For compare.json: numbers that JSON cannot hold (NaN, infinity) become strings."""
+        return {key: json_number(value) for key, value in asdict(self).items()}
+
+
+def json_number(value: Any) -> Any:
+    """A value with floats that JSON has no form for turned into their names."""
+    if isinstance(value, dict):
+        return {key: json_number(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_number(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+class Judge:
+    """Makes checks of one mode against the tolerances."""
+
+    def __init__(self, tolerances: dict[str, Tolerance], mode: str) -> None:
+        self.tolerances = tolerances
+        self.mode = mode
+
+    def check(self, stage: str, quantity: str, item: str, value: float, detail: str = "", **numbers: Any) -> Check:
+        """A check of a value that there is. Raises `KeyError` where no tolerance is written for the quantity."""
+        tolerance = self.tolerances[f"{stage}.{quantity}"]
+        allowed = getattr(tolerance, self.mode)
+        agrees = not math.isnan(value)
+        if allowed is not None and agrees:
+            agrees = value <= allowed if tolerance.bound == AT_MOST else value >= allowed
+        return Check(stage, quantity, item, self.mode, value, allowed, tolerance.bound, agrees, detail, numbers)
+
+    def failure(self, stage: str, item: str, problem: str) -> Check:
+        """A check that could not be made: something is missing or has another shape. It never agrees."""
+        return Check(stage, "present", item, self.mode, math.nan, None, "", False, problem, {})
+
+
+def read_tolerances(path: Path) -> dict[str, Tolerance]:
+    """The tolerances by "<stage>.<quantity>", from TOML. Raises `UserError` for a file that is not as it must be."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path}: {error}: mend the tolerances") from None
+    tolerances = {}
+    for stage, quantities in document.items():
+        for quantity, entry in quantities.items():
+            unknown = set(entry) - {"isolated", "chained", "bound", "reason"}
+            if unknown or "reason" not in entry or entry.get("bound", AT_MOST) not in (AT_MOST, AT_LEAST):
+                raise UserError(f"{path}: [{stage}.{quantity}] needs isolated, chained, a reason, and bound <= or >=")
+            tolerances[f"{stage}.{quantity}"] = Tolerance(
+                entry.get("isolated"), entry.get("chained"), entry.get("bound", AT_MOST), entry["reason"]
+            )
+    return tolerances

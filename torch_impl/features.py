@@ -1,0 +1,83 @@
+"""Stage features: the backbone's feature blob for HR and LR images of both splits."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiment.artifacts import StageWriter, batches
+from experiment.errors import UserError
+from experiment.pipeline import Stage
+from experiment.progress import progress
+from experiment.stages import RESOLUTIONS, SPLITS
+from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_proto import read_binaryproto
+
+
+def run(stage: Stage) -> None:
+    """Write <resolution>_<split> (n, D) float32, and every blob of the first HR trainval images."""
+    spec = stage.spec["features"]
+    weights = stage.external("weights")
+    assert weights is not None
+    net = CaffeNet(stage.prototxt("backbone.prototxt")).load(weights)
+    mean_bgr = read_mean(spec["mean"], spec["mean_bgr"], stage.external("mean"))
+    for split in SPLITS:
+        for resolution in RESOLUTIONS:
+            images_bgr = stage.inputs.array("images", f"{resolution}_{split}")
+            features = stage.out.create(
+                f"{resolution}_{split}", (len(images_bgr), *feature_shape(net, spec["blob"])), "float32"
+            )
+            extract(net, images_bgr, mean_bgr, spec["blob"], spec["batch_size"], features, f"{resolution} {split}")
+    first = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
+    save_blobs(stage.out, net.forward({"data": to_input(first, mean_bgr)}))
+
+
+def feature_shape(net: CaffeNet, blob: str) -> tuple[int]:
+    """The feature's length: the blob of one image, flattened."""
+    if blob not in net.blob_shapes:
+        raise UserError(f"features.blob = {blob!r} is no blob of {net.path}")
+    return (int(np.prod(net.blob_shapes[blob][1:])),)
+
+
+@torch.inference_mode()
+def extract(
+    net: CaffeNet,
+    images_bgr: np.ndarray,
+    mean_bgr: np.ndarray,
+    blob: str,
+    batch_size: int,
+    features: np.ndarray,
+    label: str = "features",
+) -> None:
+    """Fill `features` (n, D) float32 with a blob of the net for images_bgr (n, h, w, 3) uint8."""
+    cuts = list(batches(len(images_bgr), batch_size))
+    for rows in progress(cuts, len(images_bgr), "images", f"features {label}", step=batch_size):
+        outputs = net.forward({"data": to_input(images_bgr[rows], mean_bgr)}, [blob])
+        features[rows] = outputs[blob].flatten(1).numpy()
+
+
+def to_input(images_bgr: np.ndarray, mean_bgr: np.ndarray) -> Tensor:
+    """(n, h, w, 3) uint8 BGR to the net's (n, 3, h, w) float32: grey levels 0..255 minus the mean, not scaled."""
+    if mean_bgr.ndim == 3 and mean_bgr.shape[1:] != images_bgr.shape[1:3]:
+        raise UserError(
+            f"the mean file is {mean_bgr.shape[1]}x{mean_bgr.shape[2]}, the images are "
+            f"{images_bgr.shape[1]}x{images_bgr.shape[2]}: use features.mean = 'channels'"
+        )
+    mean = torch.from_numpy(mean_bgr if mean_bgr.ndim == 3 else mean_bgr.reshape(3, 1, 1))
+    return torch.from_numpy(np.array(images_bgr)).permute(0, 3, 1, 2).float() - mean
+
+
+def read_mean(kind: str, mean_bgr: list[float], path: Path | None) -> np.ndarray:
+    """The mean to subtract, float32: (3,) channel means, or the mean file's (3, h, w)."""
+    if kind == "channels":
+        return np.array(mean_bgr, dtype=np.float32)
+    assert path is not None  # resolve refuses features.mean = "file" without a file
+    return read_binaryproto(path)
+
+
+def save_blobs(out: StageWriter, blobs: dict[str, Tensor]) -> None:
+    """Write every blob and their names in forward order."""
+    out.json("blob_names", list(blobs))
+    for i, (name, blob) in enumerate(blobs.items()):
+        out.array(f"blobs/{i:03d}-{name}", blob.numpy())

@@ -1,0 +1,128 @@
+"""Stage index: image ids, splits and labels of a VOC-format devkit."""
+
+import hashlib
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import numpy as np
+
+from experiment.errors import UserError
+from experiment.pipeline import Stage
+from experiment.stages import SPLITS
+
+SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+LABELS = {"1": 1, "0": 0, "-1": -1}
+
+
+def run(stage: Stage) -> None:
+    """Write classes, ids and labels of both splits, and the sha256 of every image."""
+    devkit = stage.external("devkit")
+    assert devkit is not None  # resolve refuses a run without one
+    ids = {split: read_split(devkit, stage.spec["index"][split]) for split in SPLITS}
+    both = set(ids["trainval"]) & set(ids["test"])
+    if both:
+        raise UserError(f"{devkit / 'ImageSets/Main'}: {min(both)} is in both splits: take it out of one")
+    classes, labels = read_labels(devkit, {stage.spec["index"][split]: ids[split] for split in SPLITS})
+    stage.out.json("classes", classes)
+    for split in SPLITS:
+        stage.out.json(f"ids_{split}", ids[split])
+        stage.out.array(f"labels_{split}", labels[stage.spec["index"][split]])
+    digests = {}
+    for image_id in ids["trainval"] + ids["test"]:
+        path = devkit / "JPEGImages" / f"{image_id}.jpg"
+        if not path.is_file():
+            raise UserError(f"{path} is missing although ImageSets/Main lists it: add the image or mend the list")
+        digests[image_id] = hashlib.sha256(path.read_bytes()).hexdigest()
+    stage.out.json("image_sha256", digests)
+
+
+def read_split(devkit: Path, split: str) -> list[str]:
+    """The image ids of a split, in the order of ImageSets/Main/<split>.txt (line ends of any kind)."""
+    path = devkit / "ImageSets" / "Main" / f"{split}.txt"
+    if not path.is_file():
+        raise UserError(f"{path} is missing: a devkit needs it, one image id a line")
+    ids = path.read_text().split()
+    if not ids:
+        raise UserError(f"{path} is empty: list the split's image ids, one a line")
+    seen = set()
+    for image_id in ids:
+        if not SAFE_ID.fullmatch(image_id) or ".." in image_id:
+            raise UserError(f"{path}: {image_id!r} is not an image id: ids are file names without .jpg")
+        if image_id in seen:
+            raise UserError(f"{path}: {image_id} is listed twice: take one away")
+        seen.add(image_id)
+    return ids
+
+
+def read_labels(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Class names (sorted) and, by split, the labels (n, classes) int8: 1, 0 (only difficult) or -1.
+
+    From ImageSets/Main/CLASS_SPLIT.txt where a devkit has such lists, else from Annotations/*.xml.
+    """
+    folder = devkit / "ImageSets" / "Main"
+    # The split's own list, "trainval.txt", has no underscore before the split; the class "train" has the list
+    # "train_trainval.txt". So a class is whatever stands before the last underscore.
+    listed = {
+        split: sorted(p.name[: -len(f"_{split}.txt")] for p in folder.glob(f"*_{split}.txt") if p.is_file())
+        for split in ids
+    }
+    if not any(listed.values()):
+        return labels_from_annotations(devkit, ids)
+    (first, classes), (second, others) = listed.items()
+    if classes != others:
+        odd = sorted(set(classes) ^ set(others))[0]
+        raise UserError(f"{folder}: class {odd} has a list for only one of {first} and {second}: add the other")
+    return classes, {
+        split: np.stack([read_class_list(folder / f"{c}_{split}.txt", split_ids) for c in classes], axis=1)
+        for split, split_ids in ids.items()
+    }
+
+
+def read_class_list(path: Path, ids: list[str]) -> np.ndarray:
+    """The labels (n,) int8 of one class list, which must name the split's ids in their order."""
+    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    for number, row in enumerate(rows, start=1):
+        if len(row) != 2 or row[1] not in LABELS:
+            raise UserError(f"{path}:{number}: a line is an image id and a label 1, 0 or -1: mend it")
+    if [row[0] for row in rows] != ids:
+        raise UserError(f"{path} does not list the same images as the split's own list: mend one of them")
+    return np.array([LABELS[row[1]] for row in rows], dtype=np.int8)
+
+
+def labels_from_annotations(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """Classes and labels from the objects in Annotations/*.xml."""
+    objects = {
+        split: [read_objects(devkit / "Annotations" / f"{image_id}.xml") for image_id in split_ids]
+        for split, split_ids in ids.items()
+    }
+    classes = sorted({name for images in objects.values() for image in images for name, _ in image})
+    labels = {}
+    for split, images in objects.items():
+        labels[split] = np.full((len(images), len(classes)), -1, dtype=np.int8)
+        for row, image in zip(labels[split], images, strict=True):
+            for name, difficult in image:
+                column = classes.index(name)
+                row[column] = max(row[column], 0 if difficult else 1)
+    return classes, labels
+
+
+def read_objects(path: Path) -> list[tuple[str, bool]]:
+    """The objects of one annotation: class name and whether it is difficult."""
+    try:
+        data = path.read_bytes()
+    except OSError:
+        raise UserError(f"{path} is missing, and ImageSets/Main has no class lists: add one of them") from None
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
+        raise UserError(f"{path} declares a document type, which VOC annotations do not: remove it")
+    try:
+        objects = ET.fromstring(data).findall("object")
+    except ET.ParseError as error:
+        raise UserError(f"{path} is not well-formed XML ({error}): mend it") from None
+    result = []
+    for element in objects:
+        name = (element.findtext("name") or "").strip()
+        if not name:
+            raise UserError(f"{path}: an object has no name: name its class")
+        result.append((name, (element.findtext("difficult") or "0").strip() == "1"))
+    return result

@@ -1,0 +1,126 @@
+"""Stage transfer: train the two-layer network on LR features and pseudo-labels, with Caffe's SGD."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from experiment.errors import UserError
+from experiment.pipeline import Stage
+from experiment.progress import progress
+from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_proto import read_prototxt
+
+PARAMETERS = [(layer, blob) for layer in ("fc1", "fc2") for blob in ("weight", "bias")]
+
+
+def run(stage: Stage) -> None:
+    """Write the initial and final weights, the loss of each iteration, and the snapshots."""
+    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
+    labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
+    settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
+    data = next(
+        layer for layer in read_prototxt(stage.prototxt("transfer_train.prototxt")).layer if layer.type == "HDF5Data"
+    )
+    shapes = {"data": (data.hdf5_data_param.batch_size, features.shape[1]), "label": (data.hdf5_data_param.batch_size,)}
+    net = CaffeNet(stage.prototxt("transfer_train.prototxt"), shapes)
+    drawn = {name: stage.draw(f"{'_'.join(name)}_initial") for name in PARAMETERS}
+    if any(path is None for path in drawn.values()):
+        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
+    else:
+        arrays = [np.load(path, allow_pickle=False) for path in drawn.values() if path is not None]
+        net.set_parameters({"fc1": arrays[:2], "fc2": arrays[2:]})
+    for layer, blob, tensor in named_parameters(net):
+        stage.out.array(f"{layer}_{blob}_initial", tensor.numpy())
+    solver = SGDSolver(net, settings)
+    loss = stage.out.create("loss", (settings.max_iter,), "float32")
+    snapshots = set(stage.spec["transfer"]["snapshots"])
+    rows = hdf5_batches(len(features), data.hdf5_data_param.batch_size)
+    for i in progress(range(settings.max_iter), settings.max_iter, "iterations", "transfer"):
+        batch = next(rows)
+        loss[i] = solver.step(features[batch], labels[batch])
+        if solver.iteration in snapshots:
+            for (layer, blob, tensor), history in zip(named_parameters(net), solver.history, strict=True):
+                stage.out.array(f"snapshots/{solver.iteration}/{layer}_{blob}", tensor.detach().numpy())
+                stage.out.array(f"snapshots/{solver.iteration}/{layer}_{blob}_history", history.numpy())
+    for layer, blob, tensor in named_parameters(net):
+        stage.out.array(f"{layer}_{blob}", tensor.detach().numpy())
+
+
+def named_parameters(net: CaffeNet) -> Iterator[tuple[str, str, Tensor]]:
+    """(layer, "weight" or "bias", tensor) in Caffe's order."""
+    for layer, blob in PARAMETERS:
+        yield layer, blob, net.parameters[layer][0 if blob == "weight" else 1]
+
+
+def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:
+    """Caffe's MSRA filler for the weights: N(0, 2 / n), n the fan-in, fan-out or their mean; biases 0."""
+    generator = torch.Generator().manual_seed(seed)
+    arrays = {}
+    for layer, (weight, bias) in net.parameter_shapes.items():
+        fan_out, fan_in = weight
+        # D4: Caffe's default is the fan-in, a Gaussian.
+        n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[variance_norm]
+        values = torch.randn(weight, generator=generator) * (2 / n) ** 0.5
+        arrays[layer] = [values.numpy(), np.zeros(bias, np.float32)]
+    net.set_parameters(arrays)
+
+
+def hdf5_batches(n: int, batch_size: int) -> Iterator[Tensor]:
+    """Row numbers of batch after batch, as HDF5Data gives them: in order, no shuffling (D8).
+
+    D13: at the end of the data a batch goes on with the first rows; it is neither shortened nor dropped.
+    """
+    start = 0
+    while True:
+        yield torch.arange(start, start + batch_size) % n
+        start = (start + batch_size) % n
+
+
+class SGDSolver:
+    """Caffe's SGDSolver (src/caffe/solvers/sgd_solver.cpp) with the "step" policy.
+
+    Attributes
+    ----------
+    iteration : updates done so far.
+    history : the momentum history, a tensor for each of fc1 weight, fc1 bias, fc2 weight, fc2 bias.
+    """
+
+    def __init__(self, net: CaffeNet, settings: Any, iteration: int = 0, history: list[Tensor] | None = None) -> None:
+        if settings.type != "SGD" or settings.lr_policy != "step":
+            raise UserError(f"a solver of type {settings.type} with lr_policy {settings.lr_policy} is not supported")
+        self.net = net
+        self.settings = settings
+        self.iteration = iteration
+        self.parameters = [tensor.requires_grad_() for _, _, tensor in named_parameters(net)]
+        self.history = history or [torch.zeros_like(tensor) for tensor in self.parameters]
+        by_name = {layer.name: layer for layer in net.layers}
+        multipliers = [
+            by_name[layer].param[0 if blob == "weight" else 1] if by_name[layer].param else None
+            for layer, blob in PARAMETERS
+        ]
+        # D5: both multipliers are 1 where the prototxt does not say otherwise, for biases too.
+        self.lr_mult = [m.lr_mult if m is not None else 1.0 for m in multipliers]
+        self.decay_mult = [m.decay_mult if m is not None else 1.0 for m in multipliers]
+
+    def rate(self) -> float:
+        """The learning rate of the iteration to come: base_lr gamma^floor(iteration / stepsize), in float32."""
+        drops = self.iteration // self.settings.stepsize
+        return float(np.float32(self.settings.base_lr * self.settings.gamma**drops))
+
+    def step(self, features: Tensor, labels: Tensor) -> float:
+        """One iteration on a batch, features (b, D) and labels (b,); returns the loss before the update."""
+        loss = self.net.forward({"data": features, "label": labels}, ["loss"])["loss"]
+        gradients = torch.autograd.grad(loss, self.parameters)
+        rate = self.rate()
+        with torch.no_grad():
+            for i, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+                decayed = gradient.add(parameter, alpha=self.settings.weight_decay * self.decay_mult[i])
+                # D14: V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of
+                # the rate does not shrink what has been gathered; PyTorch keeps it outside.
+                self.history[i].mul_(self.settings.momentum).add_(decayed, alpha=rate * self.lr_mult[i])
+                parameter.sub_(self.history[i])
+        self.iteration += 1
+        return loss.item()
