@@ -9,6 +9,7 @@ THREADS ?= 0
 CAFFE_RUNTIME ?= auto
 PIP_ARGS ?=
 PHOTOGRAPHS ?=
+TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 
 # Each data set has its own run: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
 DEVKIT_NAME := $(notdir $(patsubst %/VOC2007,%,$(abspath $(DEVKIT))))
@@ -35,7 +36,7 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
-.PHONY: help setup container devkit caffe-reproduce torch-reproduce compare test lint format prototxt train-backbone clean
+.PHONY: help setup container devkit caffe-reproduce torch-reproduce compare test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -83,6 +84,9 @@ prototxt: $(VENV)/.ready ## write prototxt/*.prototxt again from the profiles
 
 train-backbone: $(VENV)/.ready ## train the embedded backbone on PHOTOGRAPHS= (one folder a class)
 	$(PY) -m embedded.train_backbone '$(PHOTOGRAPHS)'
+
+results: ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
+	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)')
 
 clean: ## remove runs and generated data (not the environment, not the container)
 	rm -rf runs data/embedded-devkit
