@@ -29,6 +29,10 @@ def main() -> int:
     parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
     arguments = parser.parse_args()
     tolerances = read_tolerances(arguments.tolerances)
+    if arguments.json:
+        if not arguments.json.parent.is_dir():
+            raise UserError(f"--json {arguments.json}: its folder is not there: make it, or name another")
+        arguments.json.unlink(missing_ok=True)  # so that an older verdict never stands for this one
     a, b = RunFolder(arguments.run_a), RunFolder(arguments.run_b)
     isolated_run = RunFolder(arguments.isolated) if arguments.isolated else None
     for run in (b, isolated_run):
@@ -46,18 +50,25 @@ def main() -> int:
 
 def require_comparable(a: RunFolder, b: RunFolder) -> None:
     """Stop where the runs were asked for different things, or are not finished."""
-    spec_a, spec_b = a.spec, b.spec
-    for section, values in spec_a["values"].items():
-        for key, value in values.items():
-            other = spec_b["values"].get(section, {}).get(key)
-            if other != value:
-                raise UserError(
-                    f"{a.path} and {b.path} are not comparable: {section}.{key} is {value!r} and {other!r}: "
-                    "run both sides with the same PROFILE and SET"
-                )
+    first, second = (
+        {f"{section}.{key}": value for section, values in run.spec["values"].items() for key, value in values.items()}
+        for run in (a, b)
+    )
+    for name in [*first, *second]:
+        if first.get(name) != second.get(name):
+            raise UserError(
+                f"{a.path} and {b.path} are not comparable: {name} is {first.get(name)!r} and {second.get(name)!r}: "
+                "run both sides with the same PROFILE and SET"
+            )
+    if a.spec["prototxt"] != b.spec["prototxt"]:
+        raise UserError(f"{a.path} and {b.path} are not comparable: their prototxts differ: run both sides again")
     for run in (a, b):
         for stage in STAGES:
-            run.require_manifest(stage)
+            recorded = run.require_manifest(stage)["key_parts"]["spec"]
+            if any(run.spec["values"][section] != values for section, values in recorded.items()):
+                raise UserError(
+                    f"{run.stage_path(stage)} is older than the run's specification: run this side's reproduce command"
+                )
 
 
 def compare_runs(a: RunFolder, b: RunFolder, judge: Judge) -> list[Check]:
@@ -89,10 +100,6 @@ def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Che
         ]
         failed = sum(not check.agrees for check in judged)
         sentence = f"differ: {failed} of {len(judged)} judged checks; first departure {'; '.join(parts)}"
-    maps = {
-        name: {row: run.json("metrics", "metrics")[row]["map_11point"] for row in ROWS}
-        for name, run in (("a", a), ("b", b))
-    }
     return {
         "schema_version": SCHEMA_VERSION,
         "agrees": agrees,
@@ -100,9 +107,18 @@ def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Che
         "runs": {"a": str(a.path), "b": str(b.path)},
         "spec_sha256": a.spec["sha256"],
         "first_departure": {mode: check.as_json() if check else None for mode, check in departures.items()},
-        "map_11point": maps,
+        "map_11point": {"a": maps(a), "b": maps(b)},
         "checks": [check.as_json() for check in [*isolated, *chained]],
     }
+
+
+def maps(run: RunFolder) -> dict[str, float] | None:
+    """The run's mAP by row; None where the metrics cannot be read, which is a departure of its own."""
+    try:
+        metrics = run.json("metrics", "metrics")
+    except UserError:
+        return None
+    return {row: metrics[row]["map_11point"] for row in ROWS}
 
 
 if __name__ == "__main__":

@@ -86,15 +86,30 @@ def read_tolerances(path: Path) -> dict[str, Tolerance]:
     """The tolerances by "<stage>.<quantity>", from TOML. Raises `UserError` for a file that is not as it must be."""
     try:
         document = tomllib.loads(path.read_text())
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:  # no TOML, or no text
         raise UserError(f"{path}: {error}: mend the tolerances") from None
     tolerances = {}
     for stage, quantities in document.items():
+        if not isinstance(quantities, dict):
+            raise UserError(f"{path}: {stage} is not a table [{stage}.<quantity>]: mend the tolerances")
         for quantity, entry in quantities.items():
-            unknown = set(entry) - {"isolated", "chained", "bound", "reason"}
-            if unknown or "reason" not in entry or entry.get("bound", AT_MOST) not in (AT_MOST, AT_LEAST):
-                raise UserError(f"{path}: [{stage}.{quantity}] needs isolated, chained, a reason, and bound <= or >=")
+            if not is_tolerance(entry):
+                raise UserError(
+                    f"{path}: [{stage}.{quantity}] needs numbers for isolated and chained (or one of them left out), "
+                    f"a reason, and bound {AT_MOST} or {AT_LEAST}"
+                )
             tolerances[f"{stage}.{quantity}"] = Tolerance(
                 entry.get("isolated"), entry.get("chained"), entry.get("bound", AT_MOST), entry["reason"]
             )
     return tolerances
+
+
+def is_tolerance(entry: Any) -> bool:
+    """Whether a table of the file has a reason, finite bounds, and nothing that is unknown."""
+    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason"}:
+        return False
+    bounds = [entry[mode] for mode in MODES if mode in entry]
+    finite = all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds)
+    reason = entry.get("reason")
+    told = isinstance(reason, str) and bool(reason.strip())
+    return finite and told and entry.get("bound", AT_MOST) in (AT_MOST, AT_LEAST)

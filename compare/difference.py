@@ -14,6 +14,7 @@ class Difference:
     problem : why there are no numbers (shape, dtype, NaN), or "" where there are. Never agreement.
     unequal, total : how many elements differ at all, of how many.
     max_abs, index : the greatest |a - b| and where it stands.
+    square_error : ||a - b||^2.
     relative_l2 : ||a - b|| / ||a||; 0 where both are zero, infinite where only a is.
     cosine : of the angle between a and b; 1 where both are zero.
     worst_row, worst_row_l2 : the row (first axis) with the greatest relative L2, so that one bad image cannot
@@ -25,6 +26,7 @@ class Difference:
     total: int = 0
     max_abs: float = 0.0
     index: tuple[int, ...] = ()
+    square_error: float = 0.0
     relative_l2: float = 0.0
     cosine: float = 1.0
     worst_row: int = 0
@@ -72,6 +74,7 @@ def difference(a: np.ndarray, b: np.ndarray) -> Difference:
         total=a.size,
         max_abs=max_abs,
         index=index,
+        square_error=float(e.sum()),
         relative_l2=ratio(float(e.sum()), float(aa.sum())),
         cosine=float(ab.sum() / norms) if norms > 0 else float(aa.sum() == bb.sum()),
         worst_row=int(per_row.argmax()),

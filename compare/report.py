@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from compare.check import Check
@@ -43,7 +44,7 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
         stage = key[0] if key[0] != last else ""
         last = key[0]
         mark = "[bold red]DIFFERS[/]" if bad else "ok"
-        result.add_row(stage, key[1], told.item, *cells, mark, told.detail)
+        result.add_row(stage, key[1], escape(told.item), *cells, mark, escape(told.detail))
     return result
 
 
@@ -58,7 +59,9 @@ def value_text(check: Check | None) -> str:
         return "-"
     if math.isnan(check.value):
         return "none"
-    return f"{check.value:g}" if check.value in (0, 1) or abs(check.value) >= 1 else f"{check.value:.3g}"
+    text = f"{check.value:.3g}" if abs(check.value) < 1 else f"{check.value:g}"
+    # 0.9996 is not 1, and 1.0000001 is not within 1.
+    return text if check.value == float(text) or float(text) not in (0, 1, check.allowed) else repr(check.value)
 
 
 def allowed_text(check: Check | None) -> str:

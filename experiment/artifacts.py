@@ -59,14 +59,15 @@ def sha256_array(array: np.ndarray) -> str:
 def write_json(path: Path, value: Any) -> None:
     """Write JSON for people (indented) through a temporary name, so that the file is whole or absent."""
     partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    partial.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    partial.write_text(text, encoding="utf-8")
     os.replace(partial, path)
 
 
 def read_json(path: Path) -> Any:
     """Read JSON that this project wrote; a file that is not JSON is a `UserError`."""
     try:
-        return json.loads(Path(path).read_text())
+        return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{path} is missing: run the command that makes it first") from None
     except (OSError, ValueError) as error:
@@ -95,7 +96,12 @@ class RunFolder:
     def manifest(self, stage: str) -> Optional[Dict[str, Any]]:
         """The stage's manifest, or None where the stage has not been finished."""
         path = self.stage_path(stage) / MANIFEST
-        return read_json(path) if path.is_file() else None
+        if not path.is_file():
+            return None
+        manifest = read_json(path)
+        if not isinstance(manifest, dict) or not isinstance(manifest.get("outputs"), dict):
+            raise UserError(f"{path} is not a manifest: delete {path.parent} and run again")
+        return manifest
 
     def require_manifest(self, stage: str) -> Dict[str, Any]:
         """The stage's manifest; a `UserError` where the stage has not been finished."""
@@ -142,13 +148,12 @@ class RunFolder:
 def load_array(path: Path) -> np.ndarray:
     """A .npy file, memory-mapped read-only; a file that is none, or holds objects, is a `UserError`."""
     try:
-        # numpy cannot map an array with no bytes (a zero in its shape).
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
         try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except ValueError:  # numpy cannot map an array with no bytes (a zero in its shape)
             array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError):
-            raise UserError(f"{path} is not a whole .npy array ({error}): delete its folder and run again") from None
+    except Exception as error:  # numpy names no set: a damaged header ends in EOFError, TokenError, BadZipFile ...
+        raise UserError(f"{path} is not a whole .npy array ({error}): delete its folder and run again") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} is not a .npy array: delete its folder and run again")
     return array
@@ -178,7 +183,7 @@ class StageWriter:
     def array(self, name: str, array: np.ndarray) -> None:
         """Write one array."""
         path = self._claim(name, ".npy")
-        np.save(path, np.ascontiguousarray(array), allow_pickle=False)
+        np.save(path, np.asarray(array, order="C"), allow_pickle=False)
         self._record_array(name, path, array)
 
     def create(self, name: str, shape: Tuple[int, ...], dtype: str) -> np.ndarray:

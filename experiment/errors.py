@@ -7,6 +7,9 @@ from typing import Callable
 class UserError(Exception):
     """Something the user can mend: the message is one line that names the file and the remedy."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))  # other people's messages, quoted in ours, have several
+
 
 def run_command(main: Callable[[], int]) -> None:
     """Run a command line's `main` and exit with its status.

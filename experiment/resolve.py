@@ -108,9 +108,9 @@ def copy_photographs(target: Path, names: list[str]) -> dict[str, str]:
     for name in sorted(set(names)):
         if Path(name).name != name or not (folder / name).is_file():
             raise UserError(f"resnet101.crops: {name} is not one of scikit-learn's photographs in {folder}")
-        if not (target / name).is_file():
-            shutil.copyfile(folder / name, target / name)
-        digests[name] = sha256_file(target / name)
+        digests[name] = sha256_file(folder / name)
+        if not (target / name).is_file() or sha256_file(target / name) != digests[name]:
+            shutil.copyfile(folder / name, target / name)  # also over one whose copying was interrupted
     return {"path": str(target.absolute()), "sha256": sha256_json(digests)}
 
 

@@ -3,6 +3,7 @@
 Host only (the container's Python has no TOML reader); the container reads the spec.json that `resolve` writes.
 """
 
+import math
 import re
 import tomllib
 from pathlib import Path
@@ -55,9 +56,18 @@ SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
     "metrics": {"ap": ("11-point", "area")},
     "resnet101": {"crops": list, "size": int, "mean_bgr": list},
 }
+# What each item of a list is; for resnet101.crops the parts of an item: file, top pixel, left pixel.
+ITEMS: dict[str, type | tuple[type, ...]] = {
+    "backbone.widths": int,
+    "backbone.blocks": int,
+    "features.mean_bgr": float,
+    "transfer.snapshots": int,
+    "resnet101.crops": (str, int, int),
+    "resnet101.mean_bgr": float,
+}
 POSITIVE = {
-    "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.classes", "features.batch_size",
-    "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize",
+    "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.widths", "backbone.blocks",
+    "backbone.classes", "features.batch_size", "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize",
     "transfer.max_iter", "transfer.batch_size", "svm.c", "svm.tolerance", "resnet101.size",
 }  # fmt: skip
 
@@ -79,9 +89,13 @@ def read_profile(name: str) -> tuple[dict[str, dict[str, Any]], dict[str, str]]:
     values: dict[str, dict[str, Any]] = {section: {} for section in SCHEMA}
     sources: dict[str, str] = {}
     for section, table in document.items():
-        for key, entry in table.items() if isinstance(table, dict) else ():
+        if section not in SCHEMA or not isinstance(table, dict):
+            raise UserError(f"{path}: {section} is not a section of the specification (experiment/spec.py lists them)")
+        for key, entry in table.items():
             if not isinstance(entry, dict) or set(entry) != {"value", "unit", "source"}:
                 raise UserError(f"{path}: {section}.{key} must be {{ value = , unit = , source = }}")
+            if not all(isinstance(entry[part], str) and entry[part].strip() for part in ("unit", "source")):
+                raise UserError(f"{path}: {section}.{key} must be given a unit and a source, '-' where it has no unit")
             check_value(f"{section}.{key}", entry["value"], str(path))
             values[section][key] = entry["value"]
             sources[f"{section}.{key}"] = entry["source"]
@@ -102,8 +116,22 @@ def check_value(name: str, value: Any, where: str) -> None:
             raise UserError(f"{where}: {name} = {value!r} must be one of {', '.join(map(repr, expected))}")
     elif type(value) is not expected:
         raise UserError(f"{where}: {name} = {value!r} must be of type {expected.__name__}")
-    if name in POSITIVE and value <= 0:
+    items = value if isinstance(value, list) else [value]
+    kind = ITEMS.get(name)
+    if kind is not None and not all(is_item(item, kind) for item in items):
+        told = kind.__name__ if isinstance(kind, type) else f"[{', '.join(part.__name__ for part in kind)}]"
+        raise UserError(f"{where}: {name} = {value!r} must be a list of {told}")
+    if any(isinstance(item, float) and not math.isfinite(item) for item in items):
+        raise UserError(f"{where}: {name} = {value!r} must be finite")
+    if name in POSITIVE and any(item <= 0 for item in items):
         raise UserError(f"{where}: {name} = {value!r} must be greater than 0")
+
+
+def is_item(item: Any, kind: type | tuple[type, ...]) -> bool:
+    """Whether a list's item is of the kind that `ITEMS` gives; an int is no float, a bool is no int."""
+    if isinstance(kind, type):
+        return type(item) is kind
+    return isinstance(item, list) and [type(part) for part in item] == list(kind)
 
 
 def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], text: str) -> None:
@@ -119,6 +147,8 @@ def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], t
     section, _, key = name.partition(".")
     if SCHEMA.get(section, {}).get(key) is float and type(value) is int:
         value = float(value)
+    if ITEMS.get(name) is float and isinstance(value, list):
+        value = [float(item) if type(item) is int else item for item in value]
     check_value(name, value, f"SET={text}")
     values[section][key] = value
     sources[name] = "SET"
@@ -136,8 +166,11 @@ def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
         raise UserError(f"{where}: images.lr_size must not be greater than images.hr_size")
     if len(backbone["widths"]) != len(backbone["blocks"]) or not backbone["blocks"]:
         raise UserError(f"{where}: backbone.widths and backbone.blocks must be of one length, a stage each")
-    if len(values["features"]["mean_bgr"]) != 3:
-        raise UserError(f"{where}: features.mean_bgr must hold three values, blue first")
-    outside = [i for i in transfer["snapshots"] if type(i) is not int or not 1 <= i <= transfer["max_iter"]]
+    for section in ("features", "resnet101"):
+        if len(values[section]["mean_bgr"]) != 3:
+            raise UserError(f"{where}: {section}.mean_bgr must hold three values, blue first")
+    if any(top < 0 or left < 0 for _, top, left in values["resnet101"]["crops"]):
+        raise UserError(f"{where}: resnet101.crops must not begin before pixel 0")
+    outside = [i for i in transfer["snapshots"] if not 1 <= i <= transfer["max_iter"]]
     if outside:
         raise UserError(f"{where}: transfer.snapshots has {outside[0]}, which is not an iteration of the schedule")

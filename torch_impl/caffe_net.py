@@ -43,6 +43,8 @@ class CaffeNet:
         for layer in self.layers:
             if layer.type not in LAYERS:
                 raise UserError(f"{self.path}: layer {layer.name} is a {layer.type}, which the port does not have")
+            if any(weight != 1 for weight in layer.loss_weight):
+                raise UserError(f"{self.path}: layer {layer.name} has a loss_weight other than 1: not supported")
         self.blob_shapes = self._infer_shapes(declared_inputs(net) | dict(input_shapes or {}))
         written = {top for layer in self.layers for top in layer.top}
         self.inputs = [name for name in self.blob_shapes if name not in written]
@@ -56,13 +58,16 @@ class CaffeNet:
             if missing:
                 raise UserError(f"{self.path}: layer {layer.name} reads {missing[0]}, which no layer before it writes")
             bottoms = [blobs[bottom] for bottom in layer.bottom]
-            shapes = PARAMETER_SHAPES.get(layer.type, lambda layer, bottom: [])(layer, bottoms[0])
+            try:
+                shapes = PARAMETER_SHAPES.get(layer.type, lambda layer, bottom: [])(layer, bottoms[0])
+                top = LAYERS[layer.type](layer, bottoms, [torch.empty(shape, device="meta") for shape in shapes])
+            except UserError as error:
+                raise UserError(f"{self.path}: layer {layer.name}: {error}") from None
+            except (RuntimeError, IndexError, ZeroDivisionError) as error:
+                message = " ".join(str(error).split())
+                raise UserError(f"{self.path}: layer {layer.name} does not fit its bottom ({message})") from None
             if shapes:
                 self.parameter_shapes[layer.name] = shapes
-            try:
-                top = LAYERS[layer.type](layer, bottoms, [torch.empty(shape, device="meta") for shape in shapes])
-            except RuntimeError as error:
-                raise UserError(f"{self.path}: layer {layer.name} does not fit its bottom ({error})") from None
             blobs[layer.top[0]] = top
         return {name: tuple(blob.shape) for name, blob in blobs.items()}
 
@@ -153,7 +158,7 @@ def batch_norm(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor
     """Caffe's BatchNorm with stored statistics; no gamma or beta, a Scale layer follows."""
     p = layer.batch_norm_param
     if p.HasField("use_global_stats") and not p.use_global_stats:
-        raise UserError(f"layer {layer.name}: BatchNorm with the batch's own statistics is not supported")
+        raise UserError("BatchNorm with the batch's own statistics is not supported")
     # D9: blobs 0 and 1 are sums; blob 2 says by what to divide, and 0 means that they count as 0.
     total = blobs[2]
     factor = torch.where(total == 0, torch.zeros_like(total), 1 / total)
@@ -176,8 +181,8 @@ def scale(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
 def scale_shapes(layer: Any, bottom: Tensor) -> list[tuple[int, ...]]:
     """Shapes of a Scale's blobs: gamma (c,), and beta (c,) where it has a bias."""
     p = layer.scale_param
-    if p.axis != 1 or p.num_axes != 1:
-        raise UserError(f"layer {layer.name}: Scale along other axes than the channels is not supported")
+    if p.axis != 1 or p.num_axes != 1 or len(layer.bottom) != 1:
+        raise UserError("Scale along other axes than the channels, or by a bottom, is not supported")
     return [(bottom.shape[1],)] * (2 if p.bias_term else 1)
 
 
@@ -194,20 +199,25 @@ def pooling(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     # lies inside the padded image, padding counted. Both are PyTorch's ceil_mode and count_include_pad.
     ceil = enum_label(p, "round_mode") == "CEIL"
     kernel = bottoms[0].shape[2:] if p.global_pooling else p.kernel_size
+    if not p.global_pooling and p.stride > p.kernel_size and not p.pad:
+        # Caffe then has windows without a pixel at the far edge, and PyTorch does not.
+        raise UserError("Pooling with a stride greater than its kernel is not supported")
     method = enum_label(p, "pool")
     if method == "MAX":
         return F.max_pool2d(bottoms[0], kernel, p.stride, p.pad, ceil_mode=ceil)
     if method == "AVE":
         return F.avg_pool2d(bottoms[0], kernel, p.stride, p.pad, ceil_mode=ceil, count_include_pad=True)
-    raise UserError(f"layer {layer.name}: {method} pooling is not supported")
+    raise UserError(f"{method} pooling is not supported")
 
 
 def eltwise(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     """Caffe's Eltwise: sum (with coefficients), product or maximum of its bottoms, which have one shape."""
     p = layer.eltwise_param
     if any(bottom.shape != bottoms[0].shape for bottom in bottoms):
-        raise UserError(f"layer {layer.name}: Eltwise bottoms differ in shape")
+        raise UserError("Eltwise bottoms differ in shape")
     operation = enum_label(p, "operation")
+    if p.coeff and (operation != "SUM" or len(p.coeff) != len(bottoms)):
+        raise UserError("Eltwise takes coeff for a SUM only, one for each bottom")
     coefficients = list(p.coeff) or [1.0] * len(bottoms)
     result = bottoms[0] * coefficients[0] if coefficients[0] != 1 else bottoms[0]
     for bottom, coefficient in zip(bottoms[1:], coefficients[1:], strict=True):
@@ -227,7 +237,7 @@ def inner_product_shapes(layer: Any, bottom: Tensor) -> list[tuple[int, ...]]:
     """Shapes of an InnerProduct's blobs: weight (n_out, n_in), bias (n_out,)."""
     p = layer.inner_product_param
     if p.axis != 1 or p.transpose:
-        raise UserError(f"layer {layer.name}: InnerProduct with another axis or transposed is not supported")
+        raise UserError("InnerProduct with another axis or transposed is not supported")
     return [(p.num_output, bottom[0].numel())] + [(p.num_output,)] * p.bias_term
 
 
@@ -240,9 +250,10 @@ def softmax_with_loss(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) ->
     """Caffe's SoftmaxWithLoss of scores (n, c) and labels (n,): a scalar, the mean over the rows."""
     scores, labels = bottoms
     log_probability = torch.log_softmax(scores, 1).gather(1, labels.long().view(-1, 1)).squeeze(1)
-    # D11: Caffe clamps the probability at FLT_MIN before the log, and its gradient ignores the clamp.
-    clamped = log_probability.clamp(min=float(np.log(FLT_MIN)))
-    return -(log_probability + (clamped - log_probability).detach()).mean()
+    # D11: Caffe clamps the probability at FLT_MIN before the log, and its gradient ignores the clamp. The difference
+    # below is 0 and carries the gradient.
+    clamped = log_probability.clamp(min=float(np.log(FLT_MIN))).detach()
+    return -(clamped + (log_probability - log_probability.detach())).mean()
 
 
 LAYERS: dict[str, Callable[[Any, list[Tensor], list[Tensor]], Tensor]] = {

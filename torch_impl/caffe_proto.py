@@ -8,6 +8,7 @@ One liberty: a blob's `data` is declared as `bytes` instead of `repeated float [
 on the wire, and a 178 MB model is then read without making 44 million Python floats.
 """
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, te
 from google.protobuf.message import DecodeError
 
 from experiment.errors import UserError
+
+MAX_AXES = 32  # of a blob (Caffe's kMaxBlobAxes)
 
 ENUMS = {
     "PoolMethod": ["MAX", "AVE", "STOCHASTIC"],
@@ -32,7 +35,7 @@ MESSAGES: dict[str, list[tuple[Any, ...]]] = {
         ("num", 1, "int32"), ("channels", 2, "int32"), ("height", 3, "int32"), ("width", 4, "int32"),
         ("data", 5, "bytes"), ("shape", 7, "BlobShape"), ("double_data", 8, "bytes"),
     ],
-    "ParamSpec": [("name", 1, "string"), ("lr_mult", 3, "float", "1"), ("decay_mult", 4, "float", "1")],
+    "ParamSpec": [("lr_mult", 3, "float", "1"), ("decay_mult", 4, "float", "1")],
     "FillerParameter": [
         ("type", 1, "string", "constant"), ("value", 2, "float", "0"), ("mean", 5, "float", "0"),
         ("std", 6, "float", "1"), ("variance_norm", 8, "VarianceNorm", "FAN_IN"),
@@ -139,11 +142,14 @@ def blob_array(blob: Any, where: str) -> np.ndarray:
     """
     legacy = (blob.num, blob.channels, blob.height, blob.width)  # files from before 2014 have these four only
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else legacy
-    values = np.frombuffer(blob.data, "<f4") if len(blob.data) % 4 == 0 else np.empty(0, "<f4")
-    if blob.double_data and not blob.data:
-        values = np.frombuffer(blob.double_data, "<f8").astype(np.float32)
-    if values.size != int(np.prod(shape, dtype=np.int64)):
-        raise UserError(f"{where}: {values.size} values for shape {shape}: the file is damaged, get it again")
+    double = bool(blob.double_data) and not blob.data
+    content = blob.double_data if double else blob.data
+    width = 8 if double else 4
+    # Python's integers: a product in int64 could wrap to the right number.
+    whole = len(content) == width * math.prod(shape)
+    if not whole or min(shape, default=0) < 0 or len(shape) > MAX_AXES:
+        raise UserError(f"{where}: {len(content)} bytes for shape {shape}: the file is damaged, get it again")
+    values = np.frombuffer(content, "<f8").astype(np.float32) if double else np.frombuffer(content, "<f4")
     return values.reshape(shape)
 
 

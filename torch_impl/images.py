@@ -1,5 +1,6 @@
 """Stage images: HR and LR versions of every image, resized by PyTorch."""
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -32,35 +33,52 @@ def run(stage: Stage) -> None:
 def make_pair(
     original_bgr: np.ndarray, hr_size: int, lr_size: int, lr_from: str = "original", antialias: bool = False
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The HR and the LR version of an image (paper 4.1).
+    """The HR and the LR version of a whole image (paper 4.1, D23), its aspect ratio given up.
 
     original_bgr: (h, w, 3) uint8. Returns two (hr_size, hr_size, 3) uint8 arrays. The LR one is resized down to
     lr_size (from the original, or from the HR version where lr_from is "hr"), rounded to uint8, and up again.
     """
-    image = to_tensor(original_bgr)
-    hr = bicubic(image, hr_size, antialias)
-    small = bicubic(hr if lr_from == "hr" else image, lr_size, antialias)
-    return to_array(hr), to_array(bicubic(small, hr_size, antialias))
+    # D1: without antialiasing as OpenCV (a = -0.75, four taps), with it as Pillow (a = -0.5, widening kernel).
+    bicubic = bicubic_antialiased if antialias else bicubic_four_taps
+    image = torch.from_numpy(np.ascontiguousarray(original_bgr))
+    hr = bicubic(image, hr_size)
+    lr = bicubic(bicubic(hr if lr_from == "hr" else image, lr_size), hr_size)
+    return hr.numpy(), lr.numpy()
 
 
-def bicubic(image: Tensor, size: int, antialias: bool) -> Tensor:
-    """Resize (1, 3, h, w) float32 grey levels 0..255 to size x size and round to whole grey levels.
-
-    Without antialias the kernel has a = -0.75 and four taps whatever the scale, as OpenCV's; with it a = -0.5 and
-    the kernel widens when shrinking, as Pillow's (D1).
-    """
-    resized = F.interpolate(image, (size, size), mode="bicubic", align_corners=False, antialias=antialias)
-    return torch.floor(resized + 0.5).clamp_(0, 255)
-
-
-def to_tensor(image: np.ndarray) -> Tensor:
-    """(h, w, 3) uint8 to (1, 3, h, w) float32, grey levels unchanged."""
-    return torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None].float()
+def bicubic_four_taps(image: Tensor, size: int) -> Tensor:
+    """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
+    columns = cubic_weights(image.shape[1], size)
+    rows = cubic_weights(image.shape[0], size)
+    resized = torch.einsum("ih,hwc,jw->ijc", rows, image.double(), columns)
+    # Sums of weights of 1/2048 are exact in float64, so this rounds once, halves to even.
+    return resized.round().clamp(0, 255).to(torch.uint8)
 
 
-def to_array(image: Tensor) -> np.ndarray:
-    """(1, 3, h, w) of whole grey levels to (h, w, 3) uint8."""
-    return image[0].permute(1, 2, 0).to(torch.uint8).numpy()
+@cache
+def cubic_weights(source: int, size: int, a: float = -0.75) -> Tensor:
+    """The (size, source) float64 matrix that resizes an axis by four taps; beyond the edge the last pixel repeats."""
+    position = (torch.arange(size, dtype=torch.float64) + 0.5) * (source / size) - 0.5
+    position = position.float()  # as OpenCV holds it
+    first = position.floor()
+    x = position - first
+    near = [x, 1 - x]  # distances to the two middle taps
+    middle = [((a + 2) * d - (a + 3)) * d * d + 1 for d in near]
+    left = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
+    taps = [left, *middle, 1 - left - middle[0] - middle[1]]
+    weights = torch.zeros(size, source, dtype=torch.float64)
+    for offset, tap in enumerate(taps, start=-1):
+        column = (first.long() + offset).clamp(0, source - 1)
+        # D24: OpenCV rounds each weight to 1/2048 for uint8 images.
+        weights.scatter_add_(1, column[:, None], (tap.double() * 2048).round()[:, None] / 2048)
+    return weights
+
+
+def bicubic_antialiased(image: Tensor, size: int) -> Tensor:
+    """Resize (h, w, 3) uint8 to (size, size, 3) with a = -0.5 and a kernel that widens when shrinking, as Pillow."""
+    planes = image.permute(2, 0, 1)[None]
+    resized = F.interpolate(planes, (size, size), mode="bicubic", align_corners=False, antialias=True)
+    return resized[0].permute(1, 2, 0).contiguous()
 
 
 def read_bgr(path: Path) -> np.ndarray:

@@ -36,7 +36,7 @@ def run(stage: Stage) -> None:
     }.items():
         train_rows = np.array(stage.inputs.array(source, trainval), dtype=np.float64)
         test_rows = np.array(stage.inputs.array(source, test), dtype=np.float64)
-        gram = train_rows @ train_rows.T
+        gram = train_rows @ train_rows.T  # D22: features as they come, neither scaled nor normalised
         dual = np.zeros((len(classes), len(labels)))
         rho = np.zeros(len(classes))
         summary[row] = {}

@@ -24,6 +24,8 @@ def run(stage: Stage) -> None:
     data = next(
         layer for layer in read_prototxt(stage.prototxt("transfer_train.prototxt")).layer if layer.type == "HDF5Data"
     )
+    if data.hdf5_data_param.shuffle:
+        raise UserError(f"{stage.prototxt('transfer_train.prototxt')}: shuffle: true cannot be followed: take it away")
     shapes = {"data": (data.hdf5_data_param.batch_size, features.shape[1]), "label": (data.hdf5_data_param.batch_size,)}
     net = CaffeNet(stage.prototxt("transfer_train.prototxt"), shapes)
     drawn = {name: stage.draw(f"{'_'.join(name)}_initial") for name in PARAMETERS}
