@@ -33,7 +33,7 @@ endif
 resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path),--devkit '$(devkit_path)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(foreach s,$(SET),--set '$(s)') --run
 # What the container must see besides the project: paths outside it that the user named.
-reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
+reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(realpath $(path))')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup container devkit caffe-reproduce torch-reproduce compare test lint format prototxt train-backbone results clean

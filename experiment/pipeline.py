@@ -46,9 +46,17 @@ class Stage:
         return int.from_bytes(hashlib.sha256(f"{self._seed}/{stream}".encode()).digest()[:4], "big") & 0x7FFFFFFF
 
     def external(self, name: str) -> Optional[Path]:
-        """The path of a file or folder from outside the run; None where the run has none of that name."""
+        """The path of a file or folder from outside the run; None where the run has none of that name.
+
+        Raises `UserError` where a file is no longer the one that the run was resolved with.
+        """
         entry = self._run.spec["external"].get(name)
-        return Path(entry["path"]) if entry else None
+        if entry is None:
+            return None
+        path = Path(entry["path"])
+        if path.is_file() and sha256_file(path) != entry["sha256"]:
+            raise UserError(f"{path} has changed since this run was resolved: put it back, or resolve the run again")
+        return path
 
     def prototxt(self, name: str) -> Path:
         """A net or solver definition of this run."""

@@ -47,7 +47,7 @@ def resolve(
     if values["features"]["mean"] == "file":
         if mean is None or not mean.is_file():
             raise UserError(f"features.mean = 'file' but MEAN={mean or ''} is no file: pass ResNet_mean.binaryproto")
-        external["mean"] = {"path": str(mean.absolute()), "sha256": sha256_file(mean)}
+        external["mean"] = {"path": str(mean.resolve()), "sha256": sha256_file(mean)}
     run.mkdir(parents=True, exist_ok=True)
     external["photographs"] = copy_photographs(run / "photographs", [n for n, _, _ in values["resnet101"]["crops"]])
     (run / "prototxt").mkdir(exist_ok=True)
@@ -75,9 +75,10 @@ def find_devkit(devkit: Path | None, profile: str) -> Path:
     """The folder that holds JPEGImages, given it or the folder above (VOCdevkit or the like)."""
     if devkit is None:
         raise UserError(f"PROFILE={profile} needs a devkit: {HOW_TO_GET_VOC2007}")
-    for folder in (devkit, devkit / "VOC2007", devkit / "VOCdevkit" / "VOC2007"):
+    root = devkit.resolve()
+    for folder in (root, root / "VOC2007", root / "VOCdevkit" / "VOC2007"):
         if (folder / "JPEGImages").is_dir():
-            return folder.absolute()
+            return folder
     raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
 
 
@@ -94,7 +95,7 @@ def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -
             f"{path} has sha256 {digest}, not the specification's {backbone['weights_sha256']}: "
             f"get the right file, or say that it is meant with SET=backbone.weights_sha256={digest}"
         )
-    return {"path": str(path.absolute()), "sha256": digest}
+    return {"path": str(path.resolve()), "sha256": digest}
 
 
 def copy_photographs(target: Path, names: list[str]) -> dict[str, str]:

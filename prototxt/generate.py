@@ -82,7 +82,7 @@ def resnet(name: str, size: int, conv1: int, widths: list[int], blocks: list[int
             stride = 2 if index == 0 and stage > 2 else 1
             layers += bottleneck(block, bottom, width, stride, project=index == 0)
             bottom = f"res{block}"
-    pooled = size // 2
+    pooled = (size - 1) // 2 + 1  # conv1
     pooled = -(-(pooled - 3) // 2) + 1  # pool1 rounds up
     for _ in blocks[1:]:
         pooled = (pooled - 1) // 2 + 1
