@@ -5,6 +5,7 @@ Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 
 import argparse
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +66,7 @@ def require_comparable(a: RunFolder, b: RunFolder) -> None:
     for run in (a, b):
         for stage in STAGES:
             recorded = run.require_manifest(stage)["key_parts"]["spec"]
-            if any(run.spec["values"][section] != values for section, values in recorded.items()):
+            if any(run.spec["values"].get(section) != values for section, values in recorded.items()):
                 raise UserError(
                     f"{run.stage_path(stage)} is older than the run's specification: run this side's reproduce command"
                 )
@@ -121,5 +122,16 @@ def maps(run: RunFolder) -> dict[str, float] | None:
     return {row: metrics[row]["map_11point"] for row in ROWS}
 
 
+def main_or_trouble() -> int:
+    """`main`, with a bug of our own told from a difference: its traceback is printed and the exit code is 2."""
+    try:
+        return main()
+    except UserError:
+        raise
+    except Exception:
+        traceback.print_exc()
+        return 2
+
+
 if __name__ == "__main__":
-    run_command(main)
+    run_command(main_or_trouble)

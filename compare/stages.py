@@ -19,8 +19,7 @@ def compare_stage(stage: str, a: RunFolder, b: RunFolder, judge: Judge) -> list[
     """All checks of a stage. A missing or damaged artifact is a check that fails, never one that is left out."""
     checks: list[Check] = []
     try:
-        for check in STAGE_CHECKS[stage](a, b, judge):
-            checks.append(check)
+        checks.extend(STAGE_CHECKS[stage](a, b, judge))
         for name in UNJUDGED.get(stage, ()):
             require_whole(a, stage, name)
             require_whole(b, stage, name)

@@ -67,8 +67,9 @@ ITEMS: dict[str, type | tuple[type, ...]] = {
 }
 POSITIVE = {
     "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.widths", "backbone.blocks",
-    "backbone.classes", "features.batch_size", "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize",
-    "transfer.max_iter", "transfer.batch_size", "svm.c", "svm.tolerance", "resnet101.size",
+    "backbone.classes", "features.batch_size", "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2",
+    "transfer.base_lr", "transfer.stepsize", "transfer.max_iter", "transfer.batch_size", "svm.c", "svm.tolerance",
+    "resnet101.size",
 }  # fmt: skip
 
 

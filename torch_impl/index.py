@@ -42,7 +42,7 @@ def read_split(devkit: Path, split: str) -> list[str]:
     path = devkit / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         raise UserError(f"{path} is missing: a devkit needs it, one image id a line")
-    ids = path.read_text().split()
+    ids = read_list(path).split()
     if not ids:
         raise UserError(f"{path} is empty: list the split's image ids, one a line")
     seen = set()
@@ -53,6 +53,14 @@ def read_split(devkit: Path, split: str) -> list[str]:
             raise UserError(f"{path}: {image_id} is listed twice: take one away")
         seen.add(image_id)
     return ids
+
+
+def read_list(path: Path) -> str:
+    """The text of a list; a `UserError` where it is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} cannot be read ({error}): replace it by a text file") from None
 
 
 def read_labels(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -81,7 +89,7 @@ def read_labels(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dic
 
 def read_class_list(path: Path, ids: list[str]) -> np.ndarray:
     """The labels (n,) int8 of one class list, which must name the split's ids in their order."""
-    rows = [line.split() for line in path.read_text().splitlines() if line.strip()]
+    rows = [line.split() for line in read_list(path).splitlines() if line.strip()]
     for number, row in enumerate(rows, start=1):
         if len(row) != 2 or row[1] not in LABELS:
             raise UserError(f"{path}:{number}: a line is an image id and a label 1, 0 or -1: mend it")
@@ -113,11 +121,11 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
         data = path.read_bytes()
     except OSError:
         raise UserError(f"{path} is missing, and ImageSets/Main has no class lists: add one of them") from None
-    if b"<!DOCTYPE" in data or b"<!ENTITY" in data:
-        raise UserError(f"{path} declares a document type, which VOC annotations do not: remove it")
+    if b"<!DOCTYPE" in data or b"<!ENTITY" in data or b"\0" in data:  # UTF-16 would hide the words
+        raise UserError(f"{path} declares a document type or is UTF-16, and VOC annotations are neither: mend it")
     try:
         objects = ET.fromstring(data).findall("object")
-    except ET.ParseError as error:
+    except (ET.ParseError, LookupError, ValueError) as error:  # the last two for an encoding that Python lacks
         raise UserError(f"{path} is not well-formed XML ({error}): mend it") from None
     result = []
     for element in objects:

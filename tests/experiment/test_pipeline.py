@@ -1,0 +1,223 @@
+"""The pipeline: what is run again, what is skipped, what is taken over, and what stops it."""
+
+import fcntl
+import hashlib
+import json
+import os
+
+import pytest
+from fake_side import FakeSide, downstream, write_module, write_spec
+
+from experiment.errors import UserError
+from experiment.stages import STAGES
+
+SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
+PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
+DRAWING = [stage for stage, info in STAGES.items() if info.draws and stage != "resnet101"]
+
+
+@pytest.fixture
+def side(tmp_path) -> FakeSide:
+    return FakeSide(tmp_path / "side", tmp_path / "run")
+
+
+@pytest.fixture
+def done(side) -> FakeSide:
+    """A side whose every stage is finished."""
+    assert side.reproduce() == list(STAGES)
+    return side
+
+
+def test_every_stage_reads_only_earlier_ones():
+    order = list(STAGES)
+    for stage, info in STAGES.items():
+        assert all(order.index(earlier) < order.index(stage) for earlier in info.inputs)
+
+
+def test_finished_stages_are_skipped(done, capsys):
+    before = {stage: done.run.stage_path(stage).stat().st_mtime_ns for stage in STAGES}
+    capsys.readouterr()
+    assert done.reproduce() == []
+    assert capsys.readouterr().err.splitlines() == [f"torch {stage}: up to date" for stage in STAGES]
+    assert {stage: done.run.stage_path(stage).stat().st_mtime_ns for stage in STAGES} == before
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_a_changed_section_reruns_exactly_the_stages_downstream(done, section):
+    write_spec(done.run.path, **{section: 7})
+    expected = downstream(*(stage for stage, info in STAGES.items() if section in info.sections))
+    assert done.reproduce() == expected
+    assert done.reproduce() == []
+
+
+def test_a_changed_seed_reruns_everything(done):
+    before = done.drawn()
+    write_spec(done.run.path, run=2)
+    assert done.reproduce() == list(STAGES)
+    assert all(before[name] != values for name, values in done.drawn().items())
+
+
+@pytest.mark.parametrize("name", [*PROTOTXTS, "external weights", "external photographs"])
+def test_a_changed_file_from_outside_reruns_the_stages_that_read_it(done, name):
+    """The fake results do not depend on the files, so nothing further downstream is stale."""
+    write_spec(done.run.path, **{name: 7})
+    key = name.rpartition(" ")[2]
+    assert done.reproduce() == [stage for stage, info in STAGES.items() if key in info.prototxts + info.external]
+
+
+@pytest.mark.parametrize("change", ["new file", "new size", "new time"])
+def test_a_changed_devkit_reruns_the_stages_that_read_it(side, change):
+    folder = side.run.path.parent / "devkit" / "JPEGImages"
+    (folder / "000001.jpg").write_bytes(b"a")
+    side.reproduce()
+    if change == "new time":
+        os.utime(folder / "000001.jpg", ns=(1, 1))
+    else:
+        (folder / ("000002.jpg" if change == "new file" else "000001.jpg")).write_bytes(b"ab")
+    assert side.reproduce() == ["index", "images"]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_changed_code_reruns_its_stage_and_those_downstream(done, stage):
+    write_module(done.folder, stage, version=2)
+    assert done.reproduce() == downstream(stage)
+
+
+def test_code_that_changes_no_result_stops_at_its_stage(done):
+    before = done.results()
+    write_module(done.folder, "images", extra="\n# a comment\n")
+    assert done.reproduce() == ["images"]
+    assert done.results() == before
+
+
+def test_a_changed_helper_of_the_package_reruns_everything(done):
+    (done.folder / "helper.py").write_text("x = 1\n")
+    assert done.reproduce() == list(STAGES)
+    (done.folder / "helper.py").write_text("x = 2\n")
+    assert done.reproduce() == list(STAGES)
+
+
+def test_the_results_of_a_partial_rerun_are_those_of_a_fresh_run(done, tmp_path):
+    write_spec(done.run.path, clusters=3)
+    done.reproduce()
+    fresh = FakeSide(tmp_path / "other_side", tmp_path / "fresh")
+    write_spec(fresh.run.path, clusters=3)
+    fresh.reproduce()
+    assert done.results() == fresh.results()
+
+
+def test_only_the_stages_named_are_run(done):
+    write_spec(done.run.path, index=3)
+    assert done.reproduce("--only", "index") == ["index"]
+    assert done.reproduce("--only", "svm", "--only", "images") == ["images", "svm"]
+
+
+def test_a_stage_without_its_inputs_stops(side):
+    with pytest.raises(UserError, match="01-index is unfinished"):
+        side.reproduce("--only", "images")
+    assert side.run.manifest("images") is None
+
+
+def test_inputs_come_from_another_run_when_it_is_given(done, tmp_path):
+    write_module(done.folder, "index", version=5)
+    isolated = FakeSide(tmp_path / "isolated_side", tmp_path / "isolated")
+    done.reproduce()
+    assert isolated.reproduce("--inputs", done.run.path) == list(STAGES)
+    same = {stage for stage in STAGES if isolated.results()[stage] == done.results()[stage]}
+    assert same == set(STAGES) - {"index"}  # fed alike, so only the changed stage itself differs
+    write_module(done.folder, "features", version=5)
+    done.reproduce()
+    stale = [stage for stage, info in STAGES.items() if set(downstream("features")) & set(info.inputs)]
+    assert isolated.reproduce("--inputs", done.run.path) == stale
+
+
+def test_draws_come_from_another_run_when_it_is_given(side, tmp_path):
+    other = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
+    write_spec(other.run.path, run=99)
+    side.reproduce()
+    own = side.drawn()
+    assert side.reproduce("--draws", other.run.path) == []  # it holds no draws yet
+    other.reproduce()
+    assert own != other.drawn()
+    assert set(side.reproduce("--draws", other.run.path)) == set(downstream(*DRAWING, "resnet101"))
+    assert side.drawn() == other.drawn()
+    assert side.reproduce("--draws", other.run.path) == []
+
+
+def test_streams_have_seeds_of_their_own_in_31_bits(side):
+    side.reproduce()
+    seeds = [value for values in side.drawn().values() for value in values]
+    assert len(set(seeds)) == len(seeds) > 1
+    assert all(0 <= seed < 2**31 for seed in seeds)
+    digest = hashlib.sha256(b"1/initial_centroids").digest()
+    assert side.drawn()["initial_centroids"] == [int.from_bytes(digest[:4], "big") % 2**31]
+
+
+def test_stages_that_would_be_the_same_are_taken_over(done, tmp_path, capsys):
+    second = FakeSide(done.folder, tmp_path / "second")
+    write_spec(second.run.path, svm=5)
+    capsys.readouterr()
+    assert second.reproduce("--reuse", done.run.path) == ["svm", "metrics"]
+    lines = capsys.readouterr().err.splitlines()
+    assert "torch index: the same as in run" in lines
+    assert second.results() == {**done.results(), **{s: second.results()[s] for s in ("svm", "metrics")}}
+    assert second.reproduce() == []
+
+
+def test_another_sides_stages_are_not_taken_over(done, tmp_path):
+    other = FakeSide(done.folder, tmp_path / "other", side="caffe")
+    assert other.reproduce("--reuse", done.run.path) == list(STAGES)
+
+
+def test_a_run_in_use_is_refused(done):
+    with open(done.run.path / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="in use"):
+            done.reproduce()
+    assert done.reproduce() == []
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec["values"]["svm"].update(x=1),
+        lambda spec: spec["values"].pop("svm"),
+        lambda spec: spec.update(sha256="0" * 64),
+        lambda spec: spec.pop("values"),
+        lambda spec: spec.pop("external"),
+        lambda spec: spec["prototxt"].update({"solver.prototxt": "0" * 64}),
+        lambda spec: spec["prototxt"].update({"other.prototxt": "0" * 64}),
+        lambda spec: spec.clear(),
+    ],
+)
+def test_a_spec_changed_by_hand_is_refused(done, change):
+    path = done.run.path / "spec.json"
+    spec = json.loads(path.read_text())
+    change(spec)
+    path.write_text(json.dumps(spec))
+    with pytest.raises(UserError, match=r"spec\.json"):
+        done.reproduce()
+
+
+@pytest.mark.parametrize("change", ["edit", "delete"])
+def test_a_prototxt_changed_by_hand_is_refused(done, change):
+    path = done.run.prototxt("solver.prototxt")
+    path.write_text("base_lr: 1\n") if change == "edit" else path.unlink()
+    with pytest.raises(UserError, match=r"solver\.prototxt is not what spec\.json records"):
+        done.reproduce()
+
+
+def test_a_run_that_was_never_resolved_is_refused(done):
+    (done.run.path / "spec.json").unlink()
+    with pytest.raises(UserError, match=r"spec\.json is missing"):
+        done.reproduce()
+
+
+def test_the_manifest_records_what_was_used(done):
+    manifest = done.run.require_manifest("transfer")
+    assert manifest["stage"] == "transfer" and manifest["side"] == "torch"
+    assert manifest["versions"] == {"fake": "1"}
+    assert manifest["spec_sha256"] == done.run.spec["sha256"]
+    assert manifest["seconds"] >= 0 and manifest["threads"] >= 1
+    assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
+    assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}
