@@ -136,8 +136,8 @@ def test_views_have_the_side_asked_for_and_differ():
 
 def test_sides_of_the_crops_follow_their_shares():
     sides = [train_backbone.crop_side(epoch, 20) for epoch in range(20)]
-    assert sides == [64] * 9 + [80] * 6 + [96] * 5
-    assert train_backbone.crop_side(0, 1) == 64
+    assert sides == [56] * 10 + [72] * 6 + [96] * 4
+    assert train_backbone.crop_side(0, 1) == 56
 
 
 def test_photographs_are_identified_by_name_and_content(tmp_path):
