@@ -82,6 +82,16 @@ def train_class(train: Nodes, labels: np.ndarray, test: Nodes, parameter: libsvm
     return Classifier(decision, dual, sign * model.rho[0], objective)
 
 
+def mean_length(rows: np.ndarray) -> np.float64:
+    """The mean Euclidean length of rows (n, D). Raises `UserError` where all are zero."""
+    length = np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64)).mean()
+    if length == 0:
+        raise UserError(
+            "every feature of a trainval row is 0, so no SVM can be trained: the backbone's weights are dead"
+        )
+    return length
+
+
 def check_classes(labels: np.ndarray, classes: Sequence[str]) -> None:
     """Raise `UserError` naming a class that has no positive or no negative row to train on."""
     for column, name in enumerate(classes):
@@ -108,8 +118,10 @@ def run(stage: Stage) -> None:
     parameter = linear_parameter(spec["c"], spec["tolerance"])
     summary = {}
     for row, (earlier, prefix) in zip(ROWS, sources):
-        train = Nodes(stage.inputs.array(earlier, f"{prefix}trainval"))
-        test = Nodes(stage.inputs.array(earlier, f"{prefix}test"))
+        rows = stage.inputs.array(earlier, f"{prefix}trainval")
+        unit = mean_length(rows) if spec["scale"] == "mean_norm" else 1.0
+        train = Nodes(rows / unit)
+        test = Nodes(stage.inputs.array(earlier, f"{prefix}test") / unit)
 
         def fit(column: int, train: Nodes = train, test: Nodes = test) -> Classifier:
             return train_class(train, labels[:, column], test, parameter)

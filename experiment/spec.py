@@ -52,7 +52,7 @@ SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
         "snapshots": list,
     },
     "transfer_features": {"blob": ("fc2", "fc1", "prob")},
-    "svm": {"c": float, "tolerance": float},
+    "svm": {"scale": ("mean_norm", "none"), "c": float, "tolerance": float},
     "metrics": {"ap": ("11-point", "area")},
     "resnet101": {"crops": list, "size": int, "mean_bgr": list},
 }

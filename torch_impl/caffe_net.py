@@ -60,7 +60,9 @@ class CaffeNet:
             bottoms = [blobs[bottom] for bottom in layer.bottom]
             try:
                 shapes = PARAMETER_SHAPES.get(layer.type, lambda layer, bottom: [])(layer, bottoms[0])
-                top = LAYERS[layer.type](layer, bottoms, [torch.empty(shape, device="meta") for shape in shapes])
+                # PyTorch's own shape rule for batch_norm costs seconds of imports; BatchNorm keeps the shape.
+                blank = [torch.empty(shape, device="meta") for shape in shapes]
+                top = bottoms[0] if layer.type == "BatchNorm" else LAYERS[layer.type](layer, bottoms, blank)
             except UserError as error:
                 raise UserError(f"{self.path}: layer {layer.name}: {error}") from None
             except (RuntimeError, IndexError, ZeroDivisionError) as error:

@@ -48,16 +48,18 @@ def make_pair(
 
 def bicubic_four_taps(image: Tensor, size: int) -> Tensor:
     """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
-    columns = cubic_weights(image.shape[1], size)
-    rows = cubic_weights(image.shape[0], size)
-    resized = torch.einsum("ih,hwc,jw->ijc", rows, image.double(), columns)
+    columns, column_weights = cubic_taps(image.shape[1], size)
+    rows, row_weights = cubic_taps(image.shape[0], size)
+    across = (image[:, columns] * column_weights[:, :, None]).sum(2)  # (h, size, 4, 3) to (h, size, 3)
+    resized = (across[rows] * row_weights[:, :, None, None]).sum(1)  # (size, 4, size, 3) to (size, size, 3)
     # Sums of weights of 1/2048 are exact in float64, so this rounds once, halves to even.
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
 @cache
-def cubic_weights(source: int, size: int, a: float = -0.75) -> Tensor:
-    """The (size, source) float64 matrix that resizes an axis by four taps; beyond the edge the last pixel repeats."""
+def cubic_taps(source: int, size: int, a: float = -0.75) -> tuple[Tensor, Tensor]:
+    """The pixels that each of `size` new pixels of an axis is made from, (size, 4) int64, and their weights, (size, 4)
+    float64; beyond the edge the last pixel repeats."""
     position = (torch.arange(size, dtype=torch.float64) + 0.5) * (source / size) - 0.5
     position = position.float()  # as OpenCV holds it
     first = position.floor()
@@ -65,13 +67,9 @@ def cubic_weights(source: int, size: int, a: float = -0.75) -> Tensor:
     near = [x, 1 - x]  # distances to the two middle taps
     middle = [((a + 2) * d - (a + 3)) * d * d + 1 for d in near]
     left = ((a * (x + 1) - 5 * a) * (x + 1) + 8 * a) * (x + 1) - 4 * a
-    taps = [left, *middle, 1 - left - middle[0] - middle[1]]
-    weights = torch.zeros(size, source, dtype=torch.float64)
-    for offset, tap in enumerate(taps, start=-1):
-        column = (first.long() + offset).clamp(0, source - 1)
-        # D24: OpenCV rounds each weight to 1/2048 for uint8 images.
-        weights.scatter_add_(1, column[:, None], (tap.double() * 2048).round()[:, None] / 2048)
-    return weights
+    weights = torch.stack([left, *middle, 1 - left - middle[0] - middle[1]], dim=1)
+    pixels = (first.long()[:, None] + torch.arange(-1, 3)).clamp(0, source - 1)
+    return pixels, (weights.double() * 2048).round() / 2048  # D24: OpenCV rounds each weight to 1/2048 for uint8
 
 
 def bicubic_antialiased(image: Tensor, size: int) -> Tensor:

@@ -36,7 +36,11 @@ def run(stage: Stage) -> None:
     }.items():
         train_rows = np.array(stage.inputs.array(source, trainval), dtype=np.float64)
         test_rows = np.array(stage.inputs.array(source, test), dtype=np.float64)
-        gram = train_rows @ train_rows.T  # D22: features as they come, neither scaled nor normalised
+        if spec["scale"] == "mean_norm":
+            # D22: one factor for all rows, so that C means the same for 100-D and for 2048-D features.
+            length = np.linalg.norm(train_rows, axis=1).mean()
+            train_rows, test_rows = train_rows / length, test_rows / length
+        gram = train_rows @ train_rows.T
         dual = np.zeros((len(classes), len(labels)))
         rho = np.zeros(len(classes))
         summary[row] = {}

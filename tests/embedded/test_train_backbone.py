@@ -1,6 +1,5 @@
 """The embedded backbone: what is shipped is what its record says, and training it does what it claims."""
 
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import torch
 
 from embedded import photographs, train_backbone
 from experiment.artifacts import read_json, sha256_file
-from experiment.errors import UserError
+from experiment.errors import UserError, run_command
 from experiment.spec import read_profile
 from prototxt.generate import resnet
 from torch_impl.caffe_net import CaffeNet
@@ -22,9 +21,9 @@ RECORD = ROOT / "embedded" / "backbone.json"
 PROTOTXT = ROOT / "prototxt" / "embedded" / "backbone.prototxt"
 PRETRAIN = ROOT.parent / "shared" / "data" / "caltech80-pretrain"
 MEAN_BGR = np.array([103.0, 116.0, 123.0], dtype=np.float32)
-# Photographs on the edge between two classes change sides with the rounding of sums and of decoded grey levels.
-# Measured: see test_shipped_file_reaches_its_accuracy.
-TOLERANCE = 3
+# Photographs on the edge between two classes change sides with the rounding of sums and of decoded grey levels. Noise
+# of one grey level on every pixel changed the count of 600 by 1 at most; threads, float64 and OpenCV's resizing by 0.
+TOLERANCE = 2
 
 
 def test_shipped_file_is_the_one_of_its_record_and_of_the_profile():
@@ -42,6 +41,7 @@ def test_shipped_file_fits_the_net_and_its_statistics_are_usable():
     assert all(variance.min() > 0 and factor.item() == 1.0 for _, variance, factor in norms)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not PRETRAIN.is_dir(), reason=f"the pretraining photographs are not in {PRETRAIN}")
 def test_shipped_file_reaches_its_accuracy():
     record, (spec, _) = read_json(RECORD), read_profile("embedded")
@@ -57,13 +57,13 @@ def test_shipped_file_reaches_its_accuracy():
 
 
 def write_photographs(folder: Path, classes: int, each: int) -> None:
-    """JPEGs of varying size with stripes: a class has its own direction."""
+    """JPEGs of varying size with stripes: a class has its own direction, which mirroring gives to no other."""
     rng = np.random.default_rng(5)
     for label in range(classes):
         (folder / f"class{label}").mkdir(parents=True)
         for i in range(each):
             y, x = np.mgrid[: rng.integers(40, 60), : rng.integers(40, 60)]
-            turn = np.pi * label / classes
+            turn = np.pi / 2 * label / (classes - 1)
             wave = np.sin(0.8 * (np.cos(turn) * x + np.sin(turn) * y) + rng.uniform(0, 6))
             image = 128 + 80 * wave[:, :, None] + rng.normal(0, 10, (*wave.shape, 3))
             cv2.imwrite(str(folder / f"class{label}" / f"{i:02d}.jpg"), image.clip(0, 255).astype(np.uint8))
@@ -82,8 +82,8 @@ def miniature(tmp_path, monkeypatch):
 
 def test_training_lowers_the_loss_and_the_file_read_back_knows_the_classes(miniature, tmp_path):
     net, found, images = miniature
-    losses = train_backbone.train(net, images, found.labels, MEAN_BGR, epochs=30, seed=3)
-    assert len(losses) == 30 and np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+    losses = train_backbone.train(net, images, found.labels, MEAN_BGR, epochs=60, seed=3)
+    assert len(losses) == 60 and np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
     train_backbone.settle_statistics(net, images, MEAN_BGR)
     train_backbone.save(net, tmp_path / "miniature.caffemodel", "miniature")
     again = CaffeNet(net.path).load(tmp_path / "miniature.caffemodel")
@@ -152,18 +152,13 @@ def test_photographs_are_identified_by_name_and_content(tmp_path):
         photographs.split(before.labels, 4, seed=1)
 
 
-def test_missing_folder_is_one_line_and_nothing_is_written(tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "embedded.train_backbone",
-        "missing",
-        "--out",
-        str(tmp_path / "a.caffemodel"),
-    ]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.splitlines() == [
-        "error: missing is not a folder: pass the one that holds a folder of photographs for each class"
+def test_missing_folder_is_one_line_and_nothing_is_written(tmp_path, monkeypatch, capsys):
+    out = tmp_path / "a.caffemodel"
+    monkeypatch.setattr(sys, "argv", ["train_backbone", str(tmp_path / "missing"), "--out", str(out)])
+    with pytest.raises(SystemExit) as stopped:
+        run_command(train_backbone.main)
+    assert stopped.value.code == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: {tmp_path / 'missing'} is not a folder: pass the one that holds a folder of photographs for each class"
     ]
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,220 @@
+"""The transfer network's training against Caffe's own solver, its HDF5Data and its MSRA filler."""
+
+import io
+import itertools
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import scipy.stats
+import torch
+
+from experiment.artifacts import RunFolder
+from prototxt import generate
+from tests.conftest import caffe_case, make_stage, relative_l2, user_error, write_files
+from torch_impl import transfer
+from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_proto import read_prototxt
+from torch_impl.transfer import SGDSolver, draw_parameters, hdf5_batches
+
+RANDOM = np.random.default_rng(4)
+DIM = 5
+SETTINGS = {
+    "n1": 7,
+    "n2": 4,
+    "batch_size": 3,
+    "variance_norm": "FAN_IN",
+    "bias_lr_mult": 2.0,
+    "bias_decay_mult": 0.5,
+    "base_lr": 0.1,
+    "gamma": 0.1,
+    "stepsize": 20,
+    "momentum": 0.9,
+    "weight_decay": 0.05,
+    "max_iter": 60,
+}
+ROWS = RANDOM.standard_normal((7, DIM)).astype(np.float32)  # 7 rows in batches of 3: batches wrap at every place
+LABELS = np.array([0, 3, 1, 2, 2, 0, 3], np.int32)
+INITIAL = {
+    "fc1": [RANDOM.standard_normal((7, DIM)).astype(np.float32), np.zeros(7, np.float32)],
+    "fc2": [RANDOM.standard_normal((4, 7)).astype(np.float32), np.zeros(4, np.float32)],
+}
+EXTREME = {layer: [weight * 40, bias] for layer, (weight, bias) in INITIAL.items()}
+KEPT = [1, 2, 19, 20, 21, 22, 39, 40, 41, 60]  # around both drops of the rate
+BLOBS = ["fc1.0", "fc1.1", "fc2.0", "fc2.1"]
+
+# A gradient is a few float32 sums of some ten products: about 1e-7. Training carries each iteration's rounding (6e-8
+# of every weight) on: over 60 iterations that gives a few 1e-7, and a wrong rule shows in the first digits. A loss is
+# -log of a probability that is itself rounded to 6e-8, so where it is small only its absolute error is.
+GRADIENT = 1e-6
+TRAINED = 2e-6
+LOSS = 2e-7
+
+
+def hdf5(path: Path) -> None:
+    """What HDF5Data reads: data (n, D) and label (n,), float32."""
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file["data"], file["label"] = ROWS, LABELS.astype(np.float32)
+    path.write_bytes(content.getvalue())
+
+
+DATA = {generate.HDF5_LIST: "rows.h5\n", "rows.h5": hdf5}
+TRAIN_NET = generate.transfer_train(SETTINGS)
+caffe_case("gradient", TRAIN_NET, parameters=INITIAL, files=DATA, outputs=["blobs", "gradients"])
+caffe_case("gradient-extreme", TRAIN_NET, parameters=EXTREME, files=DATA, outputs=["blobs", "gradients"])
+
+
+def solver_text(**changes: float) -> str:
+    """solver.prototxt as generated, for the names that the oracle uses."""
+    text = generate.solver(SETTINGS | changes)
+    return text.replace('"transfer_train.prototxt"', '"net.prototxt"').replace(': "transfer"', ': "snapshot"')
+
+
+SOLVERS = {
+    "two drops of the rate": {},
+    "no momentum": {"momentum": 0.0},
+    "no decay": {"weight_decay": 0.0},
+    "rate that rises": {"gamma": 1.5, "base_lr": 0.02},
+}
+for name, changes in SOLVERS.items():
+    caffe_case(
+        name,
+        TRAIN_NET,
+        parameters=INITIAL,
+        kind="solver",
+        files={**DATA, "solver.prototxt": solver_text(**changes)},
+        steps=60,
+        keep=KEPT,
+    )
+WIDE = {"n1": 400, "n2": 90}
+NORMS = ("FAN_IN", "FAN_OUT", "AVERAGE")
+for norm in NORMS:
+    text = generate.transfer_deploy(SETTINGS | WIDE | {"variance_norm": norm}, 300)
+    caffe_case(f"msra-{norm}", text, outputs=["parameters"], seed=5)
+
+
+def make_net(folder: Path, parameters: dict[str, list[np.ndarray]]) -> CaffeNet:
+    """The port's training net."""
+    write_files(folder, {"net.prototxt": TRAIN_NET})
+    net = CaffeNet(folder / "net.prototxt", {"data": (3, DIM), "label": (3,)})
+    net.set_parameters(parameters)
+    return net
+
+
+def make_solver(folder: Path, **changes: float) -> SGDSolver:
+    """The port's solver for the training net."""
+    write_files(folder, {"solver.prototxt": solver_text(**changes)})
+    return SGDSolver(make_net(folder, INITIAL), read_prototxt(folder / "solver.prototxt", "SolverParameter"))
+
+
+@pytest.mark.parametrize(("case", "parameters"), [("gradient", INITIAL), ("gradient-extreme", EXTREME)])
+def test_loss_and_gradient_are_caffes(case, parameters, caffe, tmp_path):
+    """Also where the loss is clamped at FLT_MIN: Caffe's gradient is that of the loss without the clamp."""
+    net = make_net(tmp_path, parameters)
+    tensors = [tensor.requires_grad_() for blobs in net.parameters.values() for tensor in blobs]
+    inputs = {"data": torch.from_numpy(ROWS[:3]), "label": torch.from_numpy(LABELS[:3])}
+    loss = net.forward(inputs, ["loss"])["loss"]
+    assert relative_l2(loss.detach().numpy(), caffe(case).array("blobs/loss")) <= GRADIENT
+    gradients = torch.autograd.grad(loss, tensors)
+    assert caffe(case).names("gradients") == BLOBS
+    for blob, gradient in zip(BLOBS, gradients, strict=True):
+        assert relative_l2(gradient.numpy(), caffe(case).array(f"gradients/{blob}")) <= GRADIENT, blob
+
+
+def test_extreme_case_reaches_the_clamp(caffe):
+    """Guards the test above: some row's probability is below FLT_MIN."""
+    scores = caffe("gradient-extreme").array("blobs/fc2").astype(np.float64)
+    log_probability = scipy.special.log_softmax(scores, axis=1)[range(3), LABELS[:3]]
+    assert log_probability.min() < np.log(np.finfo(np.float32).tiny) - 10
+
+
+@pytest.mark.parametrize("name", SOLVERS)
+def test_training_follows_caffes_solver(name, caffe, tmp_path):
+    solver = make_solver(tmp_path, **SOLVERS[name])
+    rows = hdf5_batches(len(ROWS), 3)
+    expected_loss = caffe(name).array("per_iteration/loss")
+    expected_rate = caffe(name).array("per_iteration/rate")
+    for i in range(60):
+        assert solver.rate() == expected_rate[i]
+        batch = next(rows)
+        np.testing.assert_array_equal(ROWS[batch], caffe(name).array("per_iteration/data")[i])
+        loss = solver.step(torch.from_numpy(ROWS)[batch], torch.from_numpy(LABELS)[batch])
+        assert loss == pytest.approx(float(expected_loss[i]), rel=TRAINED, abs=LOSS)
+        assert solver.iteration == i + 1
+        if solver.iteration in KEPT:
+            for blob, parameter, history in zip(BLOBS, solver.parameters, solver.history, strict=True):
+                for kind, tensor in (("parameters", parameter), ("history", history)):
+                    expected = caffe(name).array(f"{solver.iteration}/{kind}/{blob}")
+                    found = tensor.detach().numpy()
+                    assert relative_l2(found, expected) <= TRAINED, (solver.iteration, kind, blob)
+
+
+def test_rate_drops_at_multiples_of_the_stepsize(tmp_path):
+    """The paper's schedule: base_lr 0.01, times 0.1 every 15,000 iterations, counted from 0."""
+    solver = make_solver(tmp_path, base_lr=0.01, stepsize=15000)
+    for iteration, rate in ((0, 1e-2), (14999, 1e-2), (15000, 1e-3), (29999, 1e-3), (30000, 1e-4), (31560, 1e-4)):
+        solver.iteration = iteration
+        assert solver.rate() == pytest.approx(rate, rel=1e-6)
+
+
+@pytest.mark.parametrize(("n", "size"), [(7, 3), (5, 5), (3, 7), (6, 2), (5011, 1000)])
+def test_batches_are_the_rows_in_order_again_and_again(n, size):
+    batches = list(itertools.islice(hdf5_batches(n, size), 12))
+    assert torch.cat(batches).tolist() == list(itertools.islice(itertools.cycle(range(n)), 12 * size))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_drawn_weights_are_normal_with_msras_variance_as_caffes_are(norm, caffe, tmp_path):
+    write_files(tmp_path, {"net.prototxt": generate.transfer_deploy(SETTINGS | WIDE, 300)})
+    net = CaffeNet(tmp_path / "net.prototxt")
+    draw_parameters(net, norm, seed=9)
+    for layer, fan_in, fan_out in (("fc1", 300, 400), ("fc2", 400, 90)):
+        n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[norm]
+        ours, caffes = net.parameters[layer][0].numpy(), caffe(f"msra-{norm}").array(f"parameters_out/{layer}.0")
+        for weights in (ours, caffes):
+            assert weights.shape == (fan_out, fan_in)
+            scaled = weights.ravel().astype(np.float64) / np.sqrt(2 / n)
+            # 36,000 or more draws: the deviation's own standard error is 1/sqrt(2 x 36,000) = 0.4 %.
+            assert scaled.std() == pytest.approx(1, abs=0.02)
+            assert scipy.stats.kstest(scaled, "norm").pvalue > 1e-4
+        assert not net.parameters[layer][1].any()
+        assert not caffe(f"msra-{norm}").array(f"parameters_out/{layer}.1").any()
+
+
+def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
+    """The stage from Caffe's initial weights: what it leaves is what Caffe's solver had."""
+    spec = {"transfer": SETTINGS | {"snapshots": [20, 41]}}
+    earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
+    texts = {"transfer_train.prototxt": TRAIN_NET, "solver.prototxt": solver_text()}
+    stage = make_stage(tmp_path / "run", "transfer", spec, earlier, prototxts=texts)
+    draws = make_stage(tmp_path / "caffe", "transfer", spec)
+    for layer, blobs in INITIAL.items():
+        draws.out.array(f"{layer}_weight_initial", blobs[0])
+        draws.out.array(f"{layer}_bias_initial", blobs[1])
+    draws.out.finish({})
+    stage._draws = RunFolder(tmp_path / "caffe")
+    transfer.run(stage)
+    stage.out.finish({})
+    run, expected = RunFolder(tmp_path / "run"), caffe("two drops of the rate")
+    np.testing.assert_allclose(
+        run.array("transfer", "loss"), expected.array("per_iteration/loss"), rtol=TRAINED, atol=LOSS
+    )
+    for output, blob in zip(("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias"), BLOBS, strict=True):
+        np.testing.assert_array_equal(run.array("transfer", f"{output}_initial"), INITIAL[blob[:3]][int(blob[4:])])
+        for iteration, name in ((20, f"snapshots/20/{output}"), (41, f"snapshots/41/{output}"), (60, output)):
+            found = run.array("transfer", name)
+            assert relative_l2(found, expected.array(f"{iteration}/parameters/{blob}")) <= TRAINED
+        found = run.array("transfer", f"snapshots/41/{output}_history")
+        assert relative_l2(found, expected.array(f"41/history/{blob}")) <= TRAINED
+
+
+def test_shuffling_is_refused(tmp_path):
+    """std::random_shuffle cannot be followed."""
+    text = TRAIN_NET.replace("batch_size: 3", "batch_size: 3 shuffle: true")
+    earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
+    texts = {"transfer_train.prototxt": text, "solver.prototxt": solver_text()}
+    stage = make_stage(tmp_path, "transfer", {"transfer": SETTINGS | {"snapshots": []}}, earlier, prototxts=texts)
+    with user_error(tmp_path / "prototxt" / "transfer_train.prototxt", "shuffle"):
+        transfer.run(stage)
