@@ -1,5 +1,6 @@
 """What is compared of each stage. Every function yields checks of run `b` against run `a`, in forward order."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -153,10 +154,16 @@ def transfer(a: RunFolder, b: RunFolder, judge: Judge) -> Iterator[Check]:
     yield from relative_l2("transfer", "loss_relative_l2", "loss", a, b, judge)
     for iteration in a.spec["values"]["transfer"]["snapshots"]:
         for name in PARAMETERS:
-            for quantity in (name, f"{name}_history"):
-                # The history shrinks to nothing as training settles; its relative error then says little.
-                kind = "history_relative_l2" if quantity.endswith("history") else "relative_l2"
-                yield from relative_l2("transfer", kind, f"snapshots/{iteration}/{quantity}", a, b, judge)
+            weight, history = f"snapshots/{iteration}/{name}", f"snapshots/{iteration}/{name}_history"
+            yield from relative_l2("transfer", "relative_l2", weight, a, b, judge)
+            d = arrays("transfer", history, a, b)
+            if d.problem:
+                yield judge.failure("transfer", history, d.problem)
+                continue
+            moved = float(np.linalg.norm(a.array("transfer", weight).astype(np.float64)))
+            share = d.square_error**0.5 / moved if moved else math.inf
+            detail = f"max abs {d.max_abs:.2e} at {d.index}"
+            yield judge.check("transfer", "history_of_weight", history, share, detail, **numbers(d))
     for name in PARAMETERS:
         yield from relative_l2("transfer", "relative_l2", name, a, b, judge)
 

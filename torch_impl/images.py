@@ -50,9 +50,10 @@ def bicubic_four_taps(image: Tensor, size: int) -> Tensor:
     """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
     columns, column_weights = cubic_taps(image.shape[1], size)
     rows, row_weights = cubic_taps(image.shape[0], size)
-    across = (image[:, columns] * column_weights[:, :, None]).sum(2)  # (h, size, 4, 3) to (h, size, 3)
-    resized = (across[rows] * row_weights[:, :, None, None]).sum(1)  # (size, 4, size, 3) to (size, size, 3)
-    # Sums of weights of 1/2048 are exact in float64, so this rounds once, halves to even.
+    across = (image[:, columns] * column_weights[:, :, None]).sum(2)  # (h, size, 4, 3) to (h, size, 3), exact
+    taps = (across[rows].float() * row_weights.float()[:, :, None, None]).unbind(1)  # four of (size, size, 3)
+    # OpenCV's vector code adds the four rows in float32, from the last to the first, and rounds halves to even.
+    resized = taps[0] + (taps[1] + (taps[2] + taps[3]))
     return resized.round().clamp(0, 255).to(torch.uint8)
 
 
