@@ -33,10 +33,13 @@ def read_index(devkit: Path, split_names: Sequence[str]) -> tuple[list[str], lis
     annotations that are no plain VOC XML.
     """
     lists = devkit / "ImageSets" / "Main"
-    split_ids = []
+    split_ids: list[list[str]] = []
     for split in split_names:
         check_name(split, lists)
         split_ids.append(read_split(lists / f"{split}.txt", devkit / "JPEGImages"))
+    shared = sorted(set(split_ids[0]).intersection(*split_ids[1:])) if len(split_ids) > 1 else []
+    if shared:
+        raise UserError(f"{lists} has {shared[0]} in {' and in '.join(split_names)}: take it out of one list")
     listed = [class_names(lists, split) for split in split_names]
     if any(listed):
         classes = sorted(set().union(*listed))
@@ -153,8 +156,6 @@ def read_annotation(path: Path) -> dict[str, int]:
         if not name or difficult not in ("0", "1"):
             raise UserError(f"{path} has an object without a name, or with difficult other than 0 or 1: mend it")
         shown[name] = max(shown.get(name, DIFFICULT), DIFFICULT if difficult == "1" else POSITIVE)
-    if not shown:
-        raise UserError(f"{path} has no object: annotate the image, or take it off the split's list")
     return shown
 
 

@@ -11,7 +11,7 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.stages import SPLITS
 
-SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+PLAIN_NAME = re.compile(r"[^./\\\0][^/\\\0]*")  # an id that stays in its folder
 LABELS = {"1": 1, "0": 0, "-1": -1}
 
 
@@ -47,7 +47,7 @@ def read_split(devkit: Path, split: str) -> list[str]:
         raise UserError(f"{path} is empty: list the split's image ids, one a line")
     seen = set()
     for image_id in ids:
-        if not SAFE_ID.fullmatch(image_id) or ".." in image_id:
+        if not PLAIN_NAME.fullmatch(image_id):
             raise UserError(f"{path}: {image_id!r} is not an image id: ids are file names without .jpg")
         if image_id in seen:
             raise UserError(f"{path}: {image_id} is listed twice: take one away")
@@ -88,14 +88,15 @@ def read_labels(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dic
 
 
 def read_class_list(path: Path, ids: list[str]) -> np.ndarray:
-    """The labels (n,) int8 of one class list, which must name the split's ids in their order."""
+    """The labels (n,) int8 of one class list, which must name the split's ids, each once, in any order."""
     rows = [line.split() for line in read_list(path).splitlines() if line.strip()]
     for number, row in enumerate(rows, start=1):
         if len(row) != 2 or row[1] not in LABELS:
             raise UserError(f"{path}:{number}: a line is an image id and a label 1, 0 or -1: mend it")
-    if [row[0] for row in rows] != ids:
+    if sorted(row[0] for row in rows) != sorted(ids):
         raise UserError(f"{path} does not list the same images as the split's own list: mend one of them")
-    return np.array([LABELS[row[1]] for row in rows], dtype=np.int8)
+    labels = {image_id: LABELS[label] for image_id, label in rows}
+    return np.array([labels[image_id] for image_id in ids], dtype=np.int8)
 
 
 def labels_from_annotations(devkit: Path, ids: dict[str, list[str]]) -> tuple[list[str], dict[str, np.ndarray]]:
@@ -132,5 +133,8 @@ def read_objects(path: Path) -> list[tuple[str, bool]]:
         name = (element.findtext("name") or "").strip()
         if not name:
             raise UserError(f"{path}: an object has no name: name its class")
-        result.append((name, (element.findtext("difficult") or "0").strip() == "1"))
+        difficult = (element.findtext("difficult") or "0").strip()
+        if difficult not in ("0", "1"):
+            raise UserError(f"{path}: difficult is {difficult!r} and must be 0 or 1: mend it")
+        result.append((name, difficult == "1"))
     return result

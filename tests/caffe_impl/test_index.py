@@ -95,6 +95,11 @@ def test_an_object_without_difficult_is_not_difficult_and_its_parts_are_no_class
     assert test.labels.tolist() == [[1, -1]]
 
 
+def test_an_image_without_an_object_is_negative_for_every_class(annotated):
+    (annotated / "Annotations" / "c.xml").write_text("<annotation></annotation>")
+    assert read_index(annotated, SPLITS)[1][1].labels.tolist() == [[-1, -1]]
+
+
 def test_crlf_line_ends_and_blank_lines_change_nothing(listed):
     expected = read_index(listed, SPLITS)[1]
     write_list(listed, "trainval", ["b", "a", ""], end="\r\n")
@@ -126,6 +131,8 @@ def break_devkit(devkit: Path, fault: str) -> None:
         write_list(devkit, "test", ["c 1"])
     elif fault == "id twice":
         write_list(devkit, "trainval", ["b", "a", "b"])
+    elif fault == "id in both splits":
+        write_list(devkit, "test", ["c", "a"])
     elif fault == "binary list":
         (devkit / "ImageSets/Main/test.txt").write_bytes(b"\xff\xfe\x00c")
     elif fault == "image missing":
@@ -144,8 +151,6 @@ def break_devkit(devkit: Path, fault: str) -> None:
         (annotations / "c.xml").unlink()
     elif fault == "annotation cut short":
         (annotations / "c.xml").write_text((annotations / "c.xml").read_text()[:-5])
-    elif fault == "no object":
-        (annotations / "c.xml").write_text("<annotation></annotation>")
     elif fault == "object without name":
         (annotations / "c.xml").write_text("<annotation><object/></annotation>")
     elif fault == "difficult of 2":
@@ -165,6 +170,7 @@ def break_devkit(devkit: Path, fault: str) -> None:
         ("split list empty", "test.txt"),
         ("split list with labels", "test.txt"),
         ("id twice", "trainval.txt names b twice"),
+        ("id in both splits", "Main has a in trainval and in test"),
         ("binary list", "test.txt"),
         ("image missing", "c.jpg"),
         ("class list lacks an id", "dog_trainval.txt lacks b"),
@@ -183,7 +189,7 @@ def test_faulty_lists_are_named_in_one_line(listed, fault, named):
 
 @pytest.mark.parametrize(
     "fault",
-    ["annotation missing", "annotation cut short", "no object", "object without name", "difficult of 2", "doctype",
+    ["annotation missing", "annotation cut short", "object without name", "difficult of 2", "doctype",
      "entity"],
 )  # fmt: skip
 def test_faulty_annotations_are_named_in_one_line(annotated, fault):

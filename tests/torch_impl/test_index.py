@@ -71,6 +71,13 @@ def test_lists_go_before_annotations(tmp_path):
     assert read_labels(folder, SPLITS)[1]["trainval"].tolist() == LABELS["trainval"]
 
 
+def test_class_list_may_have_an_order_of_its_own(tmp_path):
+    folder = devkit(tmp_path)
+    path = folder / "ImageSets" / "Main" / "train_trainval.txt"
+    path.write_text("".join(f"{line}\n" for line in reversed(path.read_text().splitlines())))
+    assert read_labels(folder, SPLITS)[1]["trainval"].tolist() == LABELS["trainval"]
+
+
 def test_lists_of_other_splits_are_no_classes(tmp_path):
     """VOC2007 has train.txt, val.txt, train_train.txt and cow_val.txt beside those that are asked for."""
     folder = devkit(tmp_path)
@@ -100,7 +107,7 @@ BAD = {
     "split list empty": (True, f"{MAIN}/test.txt", "\n \n", "empty"),
     "image twice": (True, f"{MAIN}/test.txt", "000005\n000005\n", "twice"),
     "image with a path": (True, f"{MAIN}/test.txt", "../000005\n", "not an image id"),
-    "image with a parent": (True, f"{MAIN}/test.txt", "a..b\n", "not an image id"),
+    "image with a leading dot": (True, f"{MAIN}/test.txt", "..a\n", "not an image id"),
     "image with a slash": (True, f"{MAIN}/test.txt", "JPEGImages/000005\n", "not an image id"),
     "image in both splits": (True, f"{MAIN}/test.txt", "000005\n000001\n", "000001"),
     "split list not text": (True, f"{MAIN}/test.txt", b"\xff\xfe\x00", ""),
@@ -108,7 +115,7 @@ BAD = {
     "label missing": (True, f"{MAIN}/cow_test.txt", "000005 -1\n000004\n", ":2"),
     "third column": (True, f"{MAIN}/cow_test.txt", "000005 -1 0\n000004 -1\n", ":1"),
     "image missing in a class list": (True, f"{MAIN}/cow_test.txt", "000005 -1\n", ""),
-    "class list in another order": (True, f"{MAIN}/cow_test.txt", "000004 -1\n000005 -1\n", ""),
+    "image twice in a class list": (True, f"{MAIN}/cow_test.txt", "000005 -1\n000004 -1\n000004 -1\n", ""),
     "class list not text": (True, f"{MAIN}/cow_test.txt", b"\xff\xfe\x00", ""),
     "class without a test list": (True, f"{MAIN}/cow_test.txt", None, "class cow"),
     "annotation missing": (False, "Annotations/000004.xml", None, "missing"),
@@ -116,6 +123,12 @@ BAD = {
     "annotation empty": (False, "Annotations/000004.xml", "", "XML"),
     "annotation not text": (False, "Annotations/000004.xml", b"\xff<&\xfe", "XML"),
     "object without a name": (False, "Annotations/000004.xml", "<annotation><object/></annotation>", "name"),
+    "difficult of 2": (
+        False,
+        "Annotations/000004.xml",
+        "<annotation><object><name>cow</name><difficult>2</difficult></object></annotation>",
+        "difficult",
+    ),
     "entities": (False, "Annotations/000004.xml", '<!DOCTYPE a [<!ENTITY b "c">]><annotation/>', "document type"),
     "entities in UTF-16": (
         False,
