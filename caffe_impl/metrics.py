@@ -12,7 +12,7 @@ RECALL_STEPS = 10  # recall 0, 0.1 .. 1
 
 
 def ap_11point(scores: np.ndarray, labels: np.ndarray) -> float:
-    """VOC2007's average precision: the mean over recall 0, 0.1 .. 1 of the best precision at that recall or more.
+    """VOC2007's average precision (D20): the mean over recall 0, 0.1 .. 1 of the best precision at that recall or more.
 
     Parameters
     ----------

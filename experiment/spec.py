@@ -53,7 +53,6 @@ SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
     },
     "transfer_features": {"blob": ("fc2", "fc1", "prob")},
     "svm": {"scale": ("mean_norm", "none"), "c": float, "tolerance": float},
-    "metrics": {"ap": ("11-point", "area")},
     "resnet101": {"crops": list, "size": int, "mean_bgr": list},
 }
 # What each item of a list is; for resnet101.crops the parts of an item: file, top pixel, left pixel.

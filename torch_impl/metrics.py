@@ -44,7 +44,7 @@ def precision_recall(scores: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Te
 
 
 def ap_11point(scores: Tensor, labels: Tensor) -> float:
-    """VOC2007's AP: the mean over recall 0, 0.1 .. 1 of the best precision at that recall or beyond."""
+    """VOC2007's AP (D20): the mean over recall 0, 0.1 .. 1 of the best precision at that recall or beyond."""
     precision, recall, _ = precision_recall(scores, labels)
     best = [precision[recall >= step / 10].max().item() for step in range(11)]
     return float(np.mean(best))
