@@ -158,17 +158,17 @@ def convolution_shapes(layer: Any, bottom: Tensor) -> list[tuple[int, ...]]:
 
 def batch_norm(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     """Caffe's BatchNorm with stored statistics; no gamma or beta, a Scale layer follows."""
-    p = layer.batch_norm_param
-    if p.HasField("use_global_stats") and not p.use_global_stats:
-        raise UserError("BatchNorm with the batch's own statistics is not supported")
     # D9: blobs 0 and 1 are sums; blob 2 says by what to divide, and 0 means that they count as 0.
     total = blobs[2]
     factor = torch.where(total == 0, torch.zeros_like(total), 1 / total)
-    return F.batch_norm(bottoms[0], blobs[0] * factor, blobs[1] * factor, eps=p.eps)
+    return F.batch_norm(bottoms[0], blobs[0] * factor, blobs[1] * factor, eps=layer.batch_norm_param.eps)
 
 
 def batch_norm_shapes(layer: Any, bottom: Tensor) -> list[tuple[int, ...]]:
     """Shapes of a BatchNorm's blobs: mean and variance (c,), scale factor (1,)."""
+    p = layer.batch_norm_param
+    if p.HasField("use_global_stats") and not p.use_global_stats:
+        raise UserError("BatchNorm with the batch's own statistics is not supported")
     return [(bottom.shape[1],), (bottom.shape[1],), (1,)]
 
 
