@@ -65,7 +65,10 @@ torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from t
 compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
 	$(resolve) '$(RUN)/torch-isolated'
 	$(PY) -m torch_impl '$(RUN)/torch-isolated' --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --reuse '$(RUN)/torch' --threads $(THREADS)
-	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --json '$(RUN)/compare.json'
+	$(resolve) '$(RUN)/torch-reference'
+	$(PY) -m torch_impl '$(RUN)/torch-reference' --reference --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --threads $(THREADS)
+	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' \
+		--reference '$(RUN)/torch-reference' --json '$(RUN)/compare.json'
 
 test: $(VENV)/.ready $(if $(filter embedded,$(PROFILE)),devkit) container ## run the tests, with the real Caffe
 	$(PY) -m pytest $(PYTEST_ARGS)

@@ -1,4 +1,4 @@
-"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN] [--json FILE]`.
+"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN [--reference RUN]] [--json FILE]`.
 
 Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 """
@@ -6,6 +6,7 @@ Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 import argparse
 import sys
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from compare.report import print_table
 from compare.stages import compare_stage
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
-from experiment.stages import ROWS, STAGES
+from experiment.stages import REFERENCE_STAGES, ROWS, STAGES
 
 SCHEMA_VERSION = 1
 TOLERANCES = Path(__file__).parent / "tolerances.toml"
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("run_a", type=Path, help="the run that is compared against: the Caffe side's")
     parser.add_argument("run_b", type=Path, help="the run that is compared: the port's")
     parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
+    parser.add_argument("--reference", type=Path, help="the port's float64 run of some stages, fed by run_a")
     parser.add_argument("--json", type=Path, help="where to write compare.json")
     parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
     arguments = parser.parse_args()
@@ -36,11 +38,12 @@ def main() -> int:
         arguments.json.unlink(missing_ok=True)  # so that an older verdict never stands for this one
     a, b = RunFolder(arguments.run_a), RunFolder(arguments.run_b)
     isolated_run = RunFolder(arguments.isolated) if arguments.isolated else None
-    for run in (b, isolated_run):
+    reference = RunFolder(arguments.reference) if arguments.reference else None
+    for run, stages in ((b, STAGES), (isolated_run, STAGES), (reference, REFERENCE_STAGES)):
         if run is not None:
-            require_comparable(a, run)
+            require_comparable(a, run, stages)
     chained = compare_runs(a, b, Judge(tolerances, "chained"))
-    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated")) if isolated_run else []
+    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated", reference)) if isolated_run else []
     print_table(isolated, chained)
     result = verdict(a, b, isolated, chained)
     if arguments.json:
@@ -49,8 +52,8 @@ def main() -> int:
     return 0 if result["agrees"] else 1
 
 
-def require_comparable(a: RunFolder, b: RunFolder) -> None:
-    """Stop where the runs were asked for different things, or are not finished."""
+def require_comparable(a: RunFolder, b: RunFolder, stages: Iterable[str] = STAGES) -> None:
+    """Stop where the runs were asked for different things, or where `stages` of them are not finished."""
     first, second = (
         {f"{section}.{key}": value for section, values in run.spec["values"].items() for key, value in values.items()}
         for run in (a, b)
@@ -64,7 +67,7 @@ def require_comparable(a: RunFolder, b: RunFolder) -> None:
     if a.spec["prototxt"] != b.spec["prototxt"]:
         raise UserError(f"{a.path} and {b.path} are not comparable: their prototxts differ: run both sides again")
     for run in (a, b):
-        for stage in STAGES:
+        for stage in stages:
             recorded = run.require_manifest(stage)["key_parts"]["spec"]
             if any(run.spec["values"].get(section) != values for section, values in recorded.items()):
                 raise UserError(

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 
 MODES = ("isolated", "chained")
@@ -14,12 +15,17 @@ AT_MOST, AT_LEAST = "<=", ">="
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The bound of a quantity in both modes, and the reason for it. None: the quantity is shown, not judged."""
+    """The bound of a quantity in both modes, and the reason for it. None: the quantity is shown, not judged.
+
+    floor_factor : isolated, the bound is at least this times run a's own error to the float64 reference, so that
+        rounding which the work itself makes grow is not taken for another arithmetic.
+    """
 
     isolated: float | None
     chained: float | None
     bound: str
     reason: str
+    floor_factor: float | None = None
 
 
 @dataclass(frozen=True)
@@ -62,16 +68,36 @@ def json_number(value: Any) -> Any:
 
 
 class Judge:
-    """Makes checks of one mode against the tolerances."""
+    """Makes checks of one mode against the tolerances; `reference` is the port's float64 run, isolated mode only."""
 
-    def __init__(self, tolerances: dict[str, Tolerance], mode: str) -> None:
+    def __init__(self, tolerances: dict[str, Tolerance], mode: str, reference: RunFolder | None = None) -> None:
         self.tolerances = tolerances
         self.mode = mode
+        self.reference = reference if mode == "isolated" else None
 
-    def check(self, stage: str, quantity: str, item: str, value: float, detail: str = "", **numbers: Any) -> Check:
-        """A check of a value that there is. Raises `KeyError` where no tolerance is written for the quantity."""
+    def reference_for(self, stage: str, quantity: str) -> RunFolder | None:
+        """The reference where there is one and the quantity's bound depends on run a's error to it."""
+        return self.reference if self.tolerances[f"{stage}.{quantity}"].floor_factor is not None else None
+
+    def check(
+        self,
+        stage: str,
+        quantity: str,
+        item: str,
+        value: float,
+        detail: str = "",
+        floor: float | None = None,
+        **numbers: Any,
+    ) -> Check:
+        """A check of a value that there is; `floor` is run a's own error to the float64 reference, where measured.
+
+        Raises `KeyError` where no tolerance is written for the quantity.
+        """
         tolerance = self.tolerances[f"{stage}.{quantity}"]
         allowed = getattr(tolerance, self.mode)
+        if floor is not None and tolerance.floor_factor is not None and math.isfinite(floor):
+            numbers["floor"] = floor
+            allowed = max(allowed, tolerance.floor_factor * floor)
         agrees = not math.isnan(value)
         if allowed is not None and agrees:
             agrees = value <= allowed if tolerance.bound == AT_MOST else value >= allowed
@@ -96,19 +122,25 @@ def read_tolerances(path: Path) -> dict[str, Tolerance]:
             if not is_tolerance(entry):
                 raise UserError(
                     f"{path}: [{stage}.{quantity}] needs numbers for isolated and chained (or one of them left out), "
-                    f"a reason, and bound {AT_MOST} or {AT_LEAST}"
+                    f"a reason, bound {AT_MOST} or {AT_LEAST}, and floor_factor, if any, a number with isolated"
                 )
             tolerances[f"{stage}.{quantity}"] = Tolerance(
-                entry.get("isolated"), entry.get("chained"), entry.get("bound", AT_MOST), entry["reason"]
+                entry.get("isolated"),
+                entry.get("chained"),
+                entry.get("bound", AT_MOST),
+                entry["reason"],
+                entry.get("floor_factor"),
             )
     return tolerances
 
 
 def is_tolerance(entry: Any) -> bool:
     """Whether a table of the file has a reason, finite bounds, and nothing that is unknown."""
-    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason"}:
+    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason", "floor_factor"}:
         return False
-    bounds = [entry[mode] for mode in MODES if mode in entry]
+    bounds = [entry[key] for key in (*MODES, "floor_factor") if key in entry]
+    if "floor_factor" in entry and ("isolated" not in entry or entry.get("bound", AT_MOST) != AT_MOST):
+        return False
     finite = all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds)
     reason = entry.get("reason")
     told = isinstance(reason, str) and bool(reason.strip())

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
@@ -40,7 +41,7 @@ def arrays(stage: str, name: str, a: RunFolder, b: RunFolder) -> Difference:
     return difference(a.array(stage, name), b.array(stage, name))
 
 
-def numbers(d: Difference) -> dict[str, object]:
+def numbers(d: Difference) -> dict[str, Any]:
     """A difference's measures, for compare.json."""
     return {
         "max_abs": d.max_abs,
@@ -63,7 +64,16 @@ def relative_l2(
         yield judge.failure(stage, item or name, d.problem)
         return
     detail = f"max abs {d.max_abs:.2e} at {d.index}"
-    yield judge.check(stage, quantity, item or name, d.relative_l2, detail, **numbers(d))
+    floor = None
+    reference = judge.reference_for(stage, quantity)
+    if reference is not None:
+        own = difference(*(run.array(stage, name).astype(np.float64) for run in (reference, a)))
+        if own.problem:
+            yield judge.failure(stage, item or name, f"against the reference: {own.problem}")
+            return
+        floor = own.relative_l2
+        detail += f"; run a's own error to float64 {floor:.2e}"
+    yield judge.check(stage, quantity, item or name, d.relative_l2, detail, floor=floor, **numbers(d))
 
 
 def equal_labels(stage: str, quantity: str, name: str, a: RunFolder, b: RunFolder, judge: Judge) -> Iterator[Check]:
@@ -196,9 +206,12 @@ def metrics(a: RunFolder, b: RunFolder, judge: Judge) -> Iterator[Check]:
                 yield judge.failure("metrics", f"{row} {variant}", d.problem)
                 continue
             worst = classes[d.index[0]]
-            yield judge.check(
-                "metrics", "ap", f"{row} {variant}", d.max_abs, f"greatest for class {worst}", **numbers(d)
-            )
+            per_class: dict[str, Any] = {
+                "a": dict(zip(classes, ap_a.tolist(), strict=True)),
+                "b": dict(zip(classes, ap_b.tolist(), strict=True)),
+            }
+            detail = f"greatest for class {worst}"
+            yield judge.check("metrics", "ap", f"{row} {variant}", d.max_abs, detail, **numbers(d), **per_class)
             map_a, map_b = (m[row][f"map_{variant}"] for m in (first, second))
             detail = f"mAP {100 * map_a:.3f} and {100 * map_b:.3f}"
             yield judge.check("metrics", "map", f"{row} {variant}", abs(map_b - map_a), detail, a=map_a, b=map_b)

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
 from experiment.errors import UserError
-from experiment.stages import STAGES
+from experiment.stages import REFERENCE_STAGES, STAGES
 
 
 class Stage:
@@ -27,14 +27,22 @@ class Stage:
     spec : the values of the sections that the stage may see, {"section": {"key": value}}.
     inputs : the run folder that earlier stages are read from (another side's where the run is isolated).
     out : the writer of this stage's outputs.
+    reference : whether float64 takes the place of float32, in the arithmetic and in what is written.
     """
 
     def __init__(
-        self, name: str, run: RunFolder, inputs: RunFolder, draws: Optional[RunFolder], out: StageWriter
+        self,
+        name: str,
+        run: RunFolder,
+        inputs: RunFolder,
+        draws: Optional[RunFolder],
+        out: StageWriter,
+        reference: bool = False,
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.out = out
+        self.reference = reference
         self._run = run
         self._draws = draws
         values = run.spec["values"]
@@ -92,7 +100,11 @@ def main(
     parser.add_argument("--inputs", type=Path, help="read every stage's inputs from this run instead (isolated)")
     parser.add_argument("--draws", type=Path, help="start from the random draws of this run where it has them")
     parser.add_argument("--reuse", type=Path, help="take over stages of this run that would be the same")
-    parser.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
+    stages = parser.add_mutually_exclusive_group()
+    stages.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
+    if side == "torch":
+        told = f"compute in float64, just the stages that have a reference: {', '.join(REFERENCE_STAGES)}"
+        stages.add_argument("--reference", action="store_true", help=told)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
     if before is not None:
@@ -107,8 +119,9 @@ def main(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{run.path} is in use by another run: wait for it, or choose RUN=") from None
-        for name in arguments.only or STAGES:
-            run_stage(side, name, modules, versions, run, inputs, draws, reuse, arguments.threads)
+        reference = side == "torch" and arguments.reference
+        for name in REFERENCE_STAGES if reference else arguments.only or STAGES:
+            run_stage(side, name, modules, versions, run, inputs, draws, reuse, arguments.threads, reference)
     return 0
 
 
@@ -142,9 +155,10 @@ def run_stage(
     draws: Optional[RunFolder],
     reuse: Optional[RunFolder],
     threads: int,
+    reference: bool,
 ) -> None:
     """Bring one stage up to date and say in one line what was done."""
-    parts = key_parts(side, name, modules, run, inputs, draws)
+    parts = {**key_parts(side, name, modules, run, inputs, draws), "reference": reference}
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -157,7 +171,7 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name))
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name), reference)
     modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(

@@ -18,7 +18,8 @@ PARAMETERS = [(layer, blob) for layer in ("fc1", "fc2") for blob in ("weight", "
 
 def run(stage: Stage) -> None:
     """Write the initial and final weights, the loss of each iteration, and the snapshots."""
-    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
+    dtype = torch.float64 if stage.reference else torch.float32
+    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval"))).to(dtype)
     labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
     data = next(
@@ -30,14 +31,14 @@ def run(stage: Stage) -> None:
     net = CaffeNet(stage.prototxt("transfer_train.prototxt"), shapes)
     drawn = {name: stage.draw(f"{'_'.join(name)}_initial") for name in PARAMETERS}
     if any(path is None for path in drawn.values()):
-        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
+        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"), dtype)
     else:
         arrays = [np.load(path, allow_pickle=False) for path in drawn.values() if path is not None]
-        net.set_parameters({"fc1": arrays[:2], "fc2": arrays[2:]})
+        net.set_parameters({"fc1": arrays[:2], "fc2": arrays[2:]}, dtype)
     for layer, blob, tensor in named_parameters(net):
         stage.out.array(f"{layer}_{blob}_initial", tensor.numpy())
     solver = SGDSolver(net, settings)
-    loss = stage.out.create("loss", (settings.max_iter,), "float32")
+    loss = stage.out.create("loss", (settings.max_iter,), "float64" if stage.reference else "float32")
     snapshots = set(stage.spec["transfer"]["snapshots"])
     rows = hdf5_batches(len(features), data.hdf5_data_param.batch_size)
     for i in progress(range(settings.max_iter), settings.max_iter, "iterations", "transfer"):
@@ -57,7 +58,7 @@ def named_parameters(net: CaffeNet) -> Iterator[tuple[str, str, Tensor]]:
         yield layer, blob, net.parameters[layer][0 if blob == "weight" else 1]
 
 
-def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:
+def draw_parameters(net: CaffeNet, variance_norm: str, seed: int, dtype: torch.dtype = torch.float32) -> None:
     """Caffe's MSRA filler for the weights: N(0, 2 / n), n the fan-in, fan-out or their mean; biases 0."""
     generator = torch.Generator().manual_seed(seed)
     arrays = {}
@@ -67,7 +68,7 @@ def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:
         n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[variance_norm]
         values = torch.randn(weight, generator=generator) * (2 / n) ** 0.5
         arrays[layer] = [values.numpy(), np.zeros(bias, np.float32)]
-    net.set_parameters(arrays)
+    net.set_parameters(arrays, dtype)
 
 
 def hdf5_batches(n: int, batch_size: int) -> Iterator[Tensor]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_pair import MISSING, write_stage
+from fake_pair import MISSING, outputs, write_run, write_stage
 
 from experiment.artifacts import RunFolder, sha256_json, write_json
 from experiment.stages import STAGES
@@ -36,6 +36,8 @@ def test_equal_runs_agree(compare, runs):
 
 def test_the_chained_runs_alone_can_be_compared(compare, runs):
     done = compare(runs.a, runs.b)
+    (check,) = [c for c in done.json["checks"] if c["item"] == "ours 11point" and c["quantity"] == "ap"]
+    assert check["numbers"]["a"] == check["numbers"]["b"] == {"bird": 0.5, "cat": 0.25, "train": 0.75}
     assert done.code == 0 and {check["mode"] for check in done.json["checks"]} == {"chained"}
 
 
@@ -71,6 +73,33 @@ def test_what_is_only_shown_does_not_decide(compare, runs):
     assert done.code == 0
     (check,) = [c for c in done.json["checks"] if c["stage"] == "clusters" and c["item"] == "centroids"]
     assert check["value"] > 0.1 and check["allowed"] is None
+
+
+def write_reference(path: Path, error: float) -> None:
+    """A float64 run of the stages that have one, whose fc1_weight differs from run a's by a relative `error`."""
+    write_run(path, {("transfer", name): lambda array: array.astype(np.float64) for name in outputs()["transfer"]})
+    change = {("transfer", "fc1_weight"): lambda array: array.astype(np.float64) / (1 + error)}
+    write_stage(RunFolder(path), "transfer", change)
+
+
+def test_the_reference_shows_how_much_of_a_difference_is_run_as_own_rounding(compare, runs, tmp_path):
+    write_stage(RunFolder(runs.isolated), "transfer", {("transfer", "fc1_weight"): lambda w: w * np.float32(1.01)})
+    for error, code in ((0.0, 1), (0.004, 1), (0.006, 0)):
+        path = tmp_path / f"reference-{error}"
+        write_reference(path, error)
+        done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--reference", path)
+        (check,) = [c for c in done.json["checks"] if c["item"] == "fc1_weight" and c["mode"] == "isolated"]
+        assert done.code == code and check["agrees"] is (code == 0)
+        assert check["numbers"]["floor"] == pytest.approx(error) and check["value"] == pytest.approx(0.01)
+        assert check["allowed"] == pytest.approx(max(1e-3, 2 * error))
+
+
+@pytest.mark.parametrize("spoil", [lambda w: w[:-1], lambda w: w * np.nan, lambda w: MISSING])
+def test_a_reference_that_does_not_fit_is_never_agreement(compare, runs, tmp_path, spoil):
+    write_reference(tmp_path / "reference", 0.0)
+    write_stage(RunFolder(tmp_path / "reference"), "transfer", {("transfer", "fc2_bias"): spoil})
+    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--reference", tmp_path / "reference")
+    assert done.code == 1 and done.json["first_departure"]["isolated"]["stage"] == "transfer"
 
 
 @pytest.mark.parametrize("stage", ["index", "transfer", "metrics"])

@@ -58,6 +58,16 @@ def test_a_value_agrees_up_to_its_bound_and_nan_never(mode, value, bound, agrees
     assert check.agrees is agrees and check.allowed == 0.5 and check.mode == mode
 
 
+def test_a_floor_raises_the_isolated_bound_and_never_lowers_it():
+    judge = Judge({"svm.x": Tolerance(0.5, 0.5, AT_MOST, "because", 2.0)}, "isolated")
+    for floor, allowed in ((0.1, 0.5), (0.4, 0.8), (None, 0.5), (math.inf, 0.5), (math.nan, 0.5)):
+        check = judge.check("svm", "x", "ours", 0.6, floor=floor)
+        assert check.allowed == allowed and check.agrees is (allowed > 0.6)
+        assert check.numbers == ({"floor": floor} if floor in (0.1, 0.4) else {})
+    plain = Judge({"svm.x": Tolerance(0.5, 0.5, AT_MOST, "because")}, "isolated")
+    assert plain.check("svm", "x", "ours", 0.6, floor=9.0).allowed == 0.5
+
+
 def test_a_mode_without_a_bound_is_shown_but_a_missing_value_still_differs():
     judge = Judge({"svm.x": Tolerance(0.5, None, AT_MOST, "because")}, "chained")
     assert judge.check("svm", "x", "ours", 1e9).agrees and judge.check("svm", "x", "ours", 1e9).allowed is None
@@ -92,6 +102,7 @@ def test_the_file_is_read_as_it_stands():
         stage, quantity = name.split(".")
         entry = document[stage][quantity]
         assert (tolerance.isolated, tolerance.chained) == (entry.get("isolated"), entry.get("chained"))
+        assert tolerance.floor_factor == entry.get("floor_factor")
 
 
 @pytest.mark.parametrize(
@@ -106,6 +117,9 @@ def test_the_file_is_read_as_it_stands():
         '[svm.x]\nisolated = nan\nreason = "r"',
         '[svm.x]\nchained = [1.0]\nreason = "r"',
         '[svm.x]\nisolated = 1.0\nreason = ""',
+        '[svm.x]\nchained = 1.0\nfloor_factor = 2.0\nreason = "r"',
+        '[svm.x]\nisolated = 1.0\nfloor_factor = "2"\nreason = "r"',
+        '[svm.x]\nisolated = 1.0\nbound = ">="\nfloor_factor = 2.0\nreason = "r"',
         "[svm.x]\nisolated = 1.0\nreason = 3",
         "[svm]\nx = 1.0",
         "x = 1.0",

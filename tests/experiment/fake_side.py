@@ -12,7 +12,7 @@ from types import ModuleType
 import numpy as np
 
 from experiment.artifacts import RunFolder, sha256_file, sha256_json, write_json
-from experiment.pipeline import main
+from experiment.pipeline import Stage, main
 from experiment.stages import STAGES
 
 SOURCE = """
@@ -92,7 +92,12 @@ class FakeSide:
             assert main(self.side, modules, lambda: {"fake": "1"}, argv) == 0
         finally:
             self.called = [stage for stage in STAGES if modules[stage].calls]
+            self._calls = {stage: modules[stage].calls for stage in self.called}
         return self.called
+
+    def stages(self, name: str) -> list[Stage]:
+        """What the last run gave to a stage's `run`."""
+        return self._calls[name]
 
     def results(self) -> dict[str, str]:
         """Each stage's result."""

@@ -9,7 +9,7 @@ import pytest
 from fake_side import FakeSide, downstream, write_module, write_spec
 
 from experiment.errors import UserError
-from experiment.stages import STAGES
+from experiment.stages import REFERENCE_STAGES, STAGES
 
 SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
 PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
@@ -110,6 +110,21 @@ def test_only_the_stages_named_are_run(done):
     write_spec(done.run.path, index=3)
     assert done.reproduce("--only", "index") == ["index"]
     assert done.reproduce("--only", "svm", "--only", "images") == ["images", "svm"]
+
+
+def test_the_reference_is_a_run_of_its_own_kind(done, tmp_path):
+    other = FakeSide(done.folder, tmp_path / "reference")
+    assert other.reproduce("--reference", "--inputs", done.run.path) == list(REFERENCE_STAGES)
+    assert all(stage.reference for name in REFERENCE_STAGES for stage in other.stages(name))
+    assert other.reproduce("--reference", "--inputs", done.run.path) == []
+    # What was computed in float32 does not stand for it, nor it for that.
+    assert done.reproduce("--reference") == list(REFERENCE_STAGES)
+    assert done.reproduce()[: len(REFERENCE_STAGES)] == list(REFERENCE_STAGES)
+
+
+def test_the_caffe_side_has_no_reference(tmp_path):
+    with pytest.raises(SystemExit):
+        FakeSide(tmp_path / "side", tmp_path / "run", side="caffe").reproduce("--reference")
 
 
 def test_a_stage_without_its_inputs_stops(side):

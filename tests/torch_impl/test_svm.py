@@ -109,7 +109,8 @@ def test_class_without_both_labels_is_refused(labels, says):
         train(np.eye(3), np.array(labels, np.int8), 1.0, 1e-3, "cow")
 
 
-def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path):
+@pytest.mark.parametrize("scale", ["none", "mean_norm"])
+def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path, scale):
     n, tests = 40, 9
     labels = np.where(RANDOM.random((n, 2)) < 0.5, 1, -1).astype(np.int8)
     labels[3, 1] = 0
@@ -123,7 +124,7 @@ def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path):
         "features": features,
         "transfer_features": transferred,
     }
-    stage = make_stage(tmp_path, "svm", {"svm": {"c": 1.0, "tolerance": TIGHT}}, earlier)
+    stage = make_stage(tmp_path, "svm", {"svm": {"scale": scale, "c": 1.0, "tolerance": TIGHT}}, earlier)
     svm.run(stage)
     stage.out.finish({})
     run = RunFolder(tmp_path)
@@ -132,6 +133,9 @@ def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path):
         ("baseline_lr", features["lr_trainval"], features["lr_test"]),
         ("ours", transferred["trainval"], transferred["test"]),
     ):
+        if scale == "mean_norm":
+            length = sum(float(np.sqrt((row.astype(float) ** 2).sum())) for row in train_rows) / n
+            train_rows, test_rows = train_rows / length, test_rows / length
         decisions, dual = run.array("svm", row), run.array("svm", f"{row}_dual")
         assert decisions.shape == (tests, 2) and dual.shape == (2, n) and decisions.dtype == np.float64
         for i, name in enumerate(("cat", "cow")):

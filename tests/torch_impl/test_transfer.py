@@ -210,6 +210,30 @@ def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
         assert relative_l2(found, expected.array(f"41/history/{blob}")) <= TRAINED
 
 
+def test_the_reference_is_the_same_training_in_float64(tmp_path, caffe):
+    """Caffe's own weights lie near it, nearer than a trajectory of other arithmetic, and it is float64 throughout."""
+    spec = {"transfer": SETTINGS | {"snapshots": [41]}}
+    earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
+    texts = {"transfer_train.prototxt": TRAIN_NET, "solver.prototxt": solver_text()}
+    stage = make_stage(tmp_path / "run", "transfer", spec, earlier, prototxts=texts)
+    stage.reference = True
+    draws = make_stage(tmp_path / "caffe", "transfer", spec)
+    for layer, blobs in INITIAL.items():
+        draws.out.array(f"{layer}_weight_initial", blobs[0])
+        draws.out.array(f"{layer}_bias_initial", blobs[1])
+    draws.out.finish({})
+    stage._draws = RunFolder(tmp_path / "caffe")
+    transfer.run(stage)
+    stage.out.finish({})
+    run, expected = RunFolder(tmp_path / "run"), caffe("two drops of the rate")
+    for output, blob in zip(("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias"), BLOBS, strict=True):
+        final = run.array("transfer", output)
+        assert final.dtype == run.array("transfer", f"snapshots/41/{output}_history").dtype == np.float64
+        error = relative_l2(expected.array(f"60/parameters/{blob}").astype(np.float64), final)
+        assert 1e-9 < error <= TRAINED
+    assert run.array("transfer", "loss").dtype == np.float64
+
+
 def test_shuffling_is_refused(tmp_path):
     """std::random_shuffle cannot be followed."""
     text = TRAIN_NET.replace("batch_size: 3", "batch_size: 3 shuffle: true")
