@@ -1,9 +1,12 @@
 """Stage svm: one binary linear C-SVC a class by LIBSVM, from one Gram matrix for all classes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from libsvm import svmutil
+from scipy.sparse import csr_matrix
 
 from experiment.errors import UserError
 from experiment.pipeline import Stage
@@ -41,17 +44,24 @@ def run(stage: Stage) -> None:
             length = np.linalg.norm(train_rows, axis=1).mean()
             train_rows, test_rows = train_rows / length, test_rows / length
         gram = train_rows @ train_rows.T
-        dual = np.zeros((len(classes), len(labels)))
-        rho = np.zeros(len(classes))
-        summary[row] = {}
-        for i, name in enumerate(progress(classes, len(classes), "classes", f"svm {row}")):
-            model = train(gram, labels[:, i], spec["c"], spec["tolerance"], name)
-            dual[i], rho[i] = model.dual, model.rho
-            summary[row][name] = {
+
+        def fit(i: int, gram: np.ndarray = gram) -> LinearSVM:
+            return train(gram, labels[:, i], spec["c"], spec["tolerance"], classes[i])
+
+        # LIBSVM uses one thread, and lets others run meanwhile.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            fitted = pool.map(fit, range(len(classes)))
+            models = list(progress(fitted, len(classes), "classes", f"svm {row}"))
+        dual = np.stack([model.dual for model in models])
+        rho = np.array([model.rho for model in models])
+        summary[row] = {
+            name: {
                 "support_vectors": int(np.count_nonzero(model.dual)),
                 "rho": model.rho,
                 "objective": model.objective,
             }
+            for name, model in zip(classes, models, strict=True)
+        }
         stage.out.array(row, test_rows @ (dual @ train_rows).T - rho)
         stage.out.array(f"{row}_dual", dual)
     stage.out.json("summary", summary)
@@ -69,8 +79,11 @@ def train(gram: np.ndarray, labels: np.ndarray, c: float, tolerance: float, name
         missing = "negative" if (y > 0).all() and len(y) else "positive"
         raise UserError(f"class {name} has no {missing} trainval image: its list needs both labels 1 and -1")
     kernel = gram[np.ix_(used, used)]
-    numbered = np.hstack([np.arange(1, len(used) + 1)[:, None], kernel])
-    problem = svmutil.svm_problem(y, numbered, isKernel=True)
+    n = len(used)
+    numbered = np.hstack([np.arange(1, n + 1)[:, None], kernel])  # LIBSVM wants a row's number before its kernel values
+    # A sparse matrix with every entry stored: LIBSVM converts that by numpy, a dense one number by number.
+    every = np.tile(np.arange(n + 1), n), np.arange(n + 1) * (n + 1)
+    problem = svmutil.svm_problem(y, csr_matrix((numbered.ravel(), *every), (n, n + 1)), isKernel=True)
     model = svmutil.svm_train(problem, svmutil.svm_parameter(f"-s 0 -t 4 -c {c} -e {tolerance} -m 500 -q"))
     # D16: LIBSVM's decision value is positive for the label that came first in the data.
     sign = float(model.get_labels()[0])
