@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from compare.check import Check, Judge, read_tolerances
+from compare.check import TOLERANCES, Check, Judge, read_tolerances
 from compare.report import print_table
 from compare.stages import compare_stage
 from experiment.artifacts import RunFolder, write_json
@@ -18,7 +18,6 @@ from experiment.errors import UserError, run_command
 from experiment.stages import REFERENCE_STAGES, ROWS, STAGES
 
 SCHEMA_VERSION = 1
-TOLERANCES = Path(__file__).parent / "tolerances.toml"
 
 
 def main() -> int:

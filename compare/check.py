@@ -9,6 +9,7 @@ from typing import Any
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 
+TOLERANCES = Path(__file__).parent / "tolerances.toml"
 MODES = ("isolated", "chained")
 AT_MOST, AT_LEAST = "<=", ">="
 

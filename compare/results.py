@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compare.check import AT_LEAST, MODES
+from compare.check import AT_LEAST, MODES, TOLERANCES, read_tolerances
 from experiment.artifacts import RunFolder, read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command
 from experiment.spec import read_profile
@@ -96,15 +96,22 @@ def map_table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def agreement_table(results: dict[str, dict[str, Any]]) -> str:
-    """The headline differences of both modes for each data set, and what is allowed, in Markdown."""
+    """The headline differences of both modes for each data set, and what is allowed, in Markdown.
+
+    A cell says so where more is allowed in it, because run a's own rounding was more (`Tolerance.floor_factor`).
+    """
+    tolerances = read_tolerances(TOLERANCES)
     columns = [f"{name}, {mode}" for name in results for mode in MODES]
     lines = [f"| quantity | allowed, isolated | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
     for quantity, words in AGREEMENT.items():
         entries = [result["measured"][quantity] for result in results.values()]
-        first = entries[0]
-        allowed = f"{first['bound']} {first['isolated']['allowed']:g}"
-        cells = [f"{float(entry[mode]['value']):.3g}" for entry in entries for mode in MODES]
-        lines.append(f"| {words} | {allowed} | {' | '.join(cells)} |")
+        tolerance = tolerances[quantity]
+        cells = []
+        for entry in entries:
+            raised = entry["isolated"]["allowed"] != tolerance.isolated
+            more = f" (allowed {entry['isolated']['allowed']:.3g})" if raised else ""
+            cells += [f"{float(entry['isolated']['value']):.3g}{more}", f"{float(entry['chained']['value']):.3g}"]
+        lines.append(f"| {words} | {tolerance.bound} {tolerance.isolated:g} | {' | '.join(cells)} |")
     sentences = [f"`{name}`: {result['sentence']}." for name, result in results.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(sentences) + "\n"
 

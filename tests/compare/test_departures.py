@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 from fake_pair import BLOBS, outputs, write_stage
 
-from compare.__main__ import TOLERANCES
-from compare.check import Judge, read_tolerances
+from compare.check import TOLERANCES, Judge, read_tolerances
 from compare.difference import difference
 from compare.stages import STAGE_CHECKS, compare_stage
 from experiment.artifacts import MANIFEST, RunFolder, write_json

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from compare import results
+from compare.check import TOLERANCES, read_tolerances
 from compare.results import AGREEMENT, agreement_table, backbone_text, map_table, measured, with_blocks
 from experiment.artifacts import sha256_json
 from experiment.errors import UserError
@@ -36,12 +37,17 @@ def test_what_is_no_number_is_the_worst(values):
 
 def a_result(**changes):
     row = {"ap_11point": [0.5], "ap_area": [0.4], "map_11point": 0.51234, "map_area": 0.4}
-    modes = {mode: {"value": 1.5e-7, "allowed": 1e-5, "item": "x"} for mode in ("isolated", "chained")}
+    bounds = read_tolerances(TOLERANCES)
+
+    def modes(quantity):
+        allowed = {"isolated": bounds[quantity].isolated, "chained": bounds[quantity].chained}
+        return {mode: {"value": 1.5e-7, "allowed": bound, "item": "x"} for mode, bound in allowed.items()}
+
     return {
         "profile": "embedded", "spec_sha256": sha256_json(read_profile("embedded")[0]), "agrees": True,
         "sentence": "agree: 3 judged checks", "images": {"trainval": 400, "test": 300},
         "map": {side: dict.fromkeys(ROWS, row) for side in ("caffe", "torch")},
-        "measured": {quantity: {"bound": "<=", **modes} for quantity in AGREEMENT}, **changes,
+        "measured": {quantity: {"bound": "<=", **modes(quantity)} for quantity in AGREEMENT}, **changes,
     }  # fmt: skip
 
 
@@ -49,7 +55,15 @@ def test_the_tables_hold_every_row_and_every_quantity():
     text = map_table({"mine": a_result()})
     assert text.count("| 51.23 | 51.23 | 40.00 | 40.00 |") == len(ROWS) and "mine (400 trainval, 300 test)" in text
     text = agreement_table({"mine": a_result()})
-    assert text.count("| <= 1e-05 | 1.5e-07 | 1.5e-07 |") == len(AGREEMENT) and "agree: 3 judged checks" in text
+    assert text.count(" | 1.5e-07 | 1.5e-07 |") == len(AGREEMENT) and "agree: 3 judged checks" in text
+    assert "| features, relative L2 | <= 1e-05 |" in text
+
+
+def test_a_bound_that_rounding_raised_is_told_with_its_value():
+    raised = a_result()
+    raised["measured"]["transfer.relative_l2"]["isolated"] = {"value": 0.002, "allowed": 0.00456789, "item": "x"}
+    (line,) = [line for line in agreement_table({"mine": raised}).splitlines() if "transfer network" in line]
+    assert line.endswith("| <= 0.001 | 0.002 (allowed 0.00457) | 1.5e-07 |")
 
 
 def test_a_block_is_replaced_between_its_marks_and_only_there():

@@ -2,15 +2,11 @@
 
 import math
 import tomllib
-from pathlib import Path
 
 import pytest
 
-import compare
-from compare.check import AT_LEAST, AT_MOST, MODES, Judge, Tolerance, json_number, read_tolerances
+from compare.check import AT_LEAST, AT_MOST, MODES, TOLERANCES, Judge, Tolerance, json_number, read_tolerances
 from experiment.errors import UserError
-
-TOLERANCES = Path(compare.__file__).parent / "tolerances.toml"
 
 
 def test_every_tolerance_has_a_reason_and_a_mode():
