@@ -183,21 +183,27 @@ def test_drawn_weights_are_normal_with_msras_variance_as_caffes_are(norm, caffe,
         assert not caffe(f"msra-{norm}").array(f"parameters_out/{layer}.1").any()
 
 
-def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
-    """The stage from Caffe's initial weights: what it leaves is what Caffe's solver had."""
+def trained(folder: Path, reference: bool = False) -> RunFolder:
+    """The stage run from INITIAL, as if Caffe had drawn it, with snapshots after 20 and 41 iterations."""
     spec = {"transfer": SETTINGS | {"snapshots": [20, 41]}}
     earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
     texts = {"transfer_train.prototxt": TRAIN_NET, "solver.prototxt": solver_text()}
-    stage = make_stage(tmp_path / "run", "transfer", spec, earlier, prototxts=texts)
-    draws = make_stage(tmp_path / "caffe", "transfer", spec)
+    stage = make_stage(folder / "run", "transfer", spec, earlier, prototxts=texts)
+    stage.reference = reference
+    draws = make_stage(folder / "caffe", "transfer", spec)
     for layer, blobs in INITIAL.items():
         draws.out.array(f"{layer}_weight_initial", blobs[0])
         draws.out.array(f"{layer}_bias_initial", blobs[1])
     draws.out.finish({})
-    stage._draws = RunFolder(tmp_path / "caffe")
+    stage._draws = RunFolder(folder / "caffe")
     transfer.run(stage)
     stage.out.finish({})
-    run, expected = RunFolder(tmp_path / "run"), caffe("two drops of the rate")
+    return RunFolder(folder / "run")
+
+
+def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
+    """The stage from Caffe's initial weights: what it leaves is what Caffe's solver had."""
+    run, expected = trained(tmp_path), caffe("two drops of the rate")
     np.testing.assert_allclose(
         run.array("transfer", "loss"), expected.array("per_iteration/loss"), rtol=TRAINED, atol=LOSS
     )
@@ -210,22 +216,9 @@ def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
         assert relative_l2(found, expected.array(f"41/history/{blob}")) <= TRAINED
 
 
-def test_the_reference_is_the_same_training_in_float64(tmp_path, caffe):
-    """Caffe's own weights lie near it, nearer than a trajectory of other arithmetic, and it is float64 throughout."""
-    spec = {"transfer": SETTINGS | {"snapshots": [41]}}
-    earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
-    texts = {"transfer_train.prototxt": TRAIN_NET, "solver.prototxt": solver_text()}
-    stage = make_stage(tmp_path / "run", "transfer", spec, earlier, prototxts=texts)
-    stage.reference = True
-    draws = make_stage(tmp_path / "caffe", "transfer", spec)
-    for layer, blobs in INITIAL.items():
-        draws.out.array(f"{layer}_weight_initial", blobs[0])
-        draws.out.array(f"{layer}_bias_initial", blobs[1])
-    draws.out.finish({})
-    stage._draws = RunFolder(tmp_path / "caffe")
-    transfer.run(stage)
-    stage.out.finish({})
-    run, expected = RunFolder(tmp_path / "run"), caffe("two drops of the rate")
+def test_reference_is_the_same_training_in_float64(tmp_path, caffe):
+    """Caffe's float32 weights lie near it, but not on it, and it is float64 throughout."""
+    run, expected = trained(tmp_path, reference=True), caffe("two drops of the rate")
     for output, blob in zip(("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias"), BLOBS, strict=True):
         final = run.array("transfer", output)
         assert final.dtype == run.array("transfer", f"snapshots/41/{output}_history").dtype == np.float64
