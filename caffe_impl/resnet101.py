@@ -9,7 +9,7 @@ from typing import Sequence
 import caffe
 import numpy as np
 
-from caffe_impl.images import read_jpeg
+from caffe_impl.jpeg import read_jpeg
 from caffe_impl.net import forward_images, load_net, write_blobs
 from experiment.errors import UserError
 from experiment.pipeline import Stage
@@ -68,7 +68,7 @@ def cut_crops(folder: Path, crops: Sequence[Sequence], size: int) -> np.ndarray:
 def run(stage: Stage) -> None:
     """Draw the weights (or take over drawn ones), save them as a caffemodel, and keep every blob."""
     spec = stage.spec["resnet101"]
-    drawn = stage.draw("weights")
+    drawn = stage.drawn_file("weights")
     net = load_net(stage.prototxt("resnet101.prototxt"), drawn)
     if drawn is None:
         draw_weights(net, stage.seed("resnet101-weights"))

@@ -12,7 +12,8 @@ from sklearn.model_selection import train_test_split
 
 from experiment.errors import UserError
 from experiment.progress import progress
-from torch_impl.images import make_pair, read_bgr
+from torch_impl.images import make_pair
+from torch_impl.jpeg import read_bgr
 
 CROP_AREA, CROP_RATIO = (0.35, 1.0), (0.75, 4 / 3)  # of the photograph
 

@@ -26,7 +26,7 @@ from experiment.progress import progress
 from experiment.spec import read_profile
 from torch_impl.caffe_net import LAYERS, CaffeNet
 from torch_impl.caffe_proto import enum_label, write_caffemodel
-from torch_impl.features import to_input
+from torch_impl.net_io import to_input
 
 ROOT = Path(__file__).parent.parent
 HELD_OUT = 600

@@ -4,15 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from experiment.artifacts import StageWriter, batches
+from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import RESOLUTIONS, SPLITS
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import read_binaryproto
+from torch_impl.net_io import save_blobs, to_input
 
 
 def run(stage: Stage) -> None:
@@ -57,27 +57,9 @@ def extract(
         features[rows] = outputs[blob].flatten(1).numpy()
 
 
-def to_input(images_bgr: np.ndarray, mean_bgr: np.ndarray) -> Tensor:
-    """(n, h, w, 3) uint8 BGR to the net's (n, 3, h, w) float32: grey levels 0..255 minus the mean, not scaled."""
-    if mean_bgr.ndim == 3 and mean_bgr.shape[1:] != images_bgr.shape[1:3]:
-        raise UserError(
-            f"the mean file is {mean_bgr.shape[1]}x{mean_bgr.shape[2]}, the images are "
-            f"{images_bgr.shape[1]}x{images_bgr.shape[2]}: use features.mean = 'channels'"
-        )
-    mean = torch.from_numpy(mean_bgr if mean_bgr.ndim == 3 else mean_bgr.reshape(3, 1, 1))
-    return torch.from_numpy(np.array(images_bgr)).permute(0, 3, 1, 2).float() - mean
-
-
 def read_mean(kind: str, mean_bgr: list[float], path: Path | None) -> np.ndarray:
     """The mean to subtract, float32: (3,) channel means, or the mean file's (3, h, w)."""
     if kind == "channels":
         return np.array(mean_bgr, dtype=np.float32)
     assert path is not None  # resolve refuses features.mean = "file" without a file
     return read_binaryproto(path)
-
-
-def save_blobs(out: StageWriter, blobs: dict[str, Tensor]) -> None:
-    """Write every blob and their names in forward order."""
-    out.json("blob_names", list(blobs))
-    for i, (name, blob) in enumerate(blobs.items()):
-        out.array(f"blobs/{i:03d}-{name}", blob.numpy())

@@ -1,18 +1,16 @@
 """Stage images: HR and LR versions of every image, resized by PyTorch."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 
-from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import SPLITS
+from torch_impl.jpeg import read_bgr
 
 
 def run(stage: Stage) -> None:
@@ -20,13 +18,14 @@ def run(stage: Stage) -> None:
     devkit = stage.external("devkit")
     assert devkit is not None
     spec = stage.spec["images"]
+    sha256 = stage.inputs.json("index", "image_sha256")
     for split in SPLITS:
         ids = stage.inputs.json("index", f"ids_{split}")
         shape = (len(ids), spec["hr_size"], spec["hr_size"], 3)
         hr = stage.out.create(f"hr_{split}", shape, "uint8")
         lr = stage.out.create(f"lr_{split}", shape, "uint8")
         for i, image_id in enumerate(progress(ids, len(ids), "images", f"images {split}")):
-            original_bgr = read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg")
+            original_bgr = read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg", sha256[image_id])
             hr[i], lr[i] = make_pair(original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"])
 
 
@@ -78,17 +77,3 @@ def bicubic_antialiased(image: Tensor, size: int) -> Tensor:
     planes = image.permute(2, 0, 1)[None]
     resized = F.interpolate(planes, (size, size), mode="bicubic", align_corners=False, antialias=True)
     return resized[0].permute(1, 2, 0).contiguous()
-
-
-def read_bgr(path: Path) -> np.ndarray:
-    """Decode a JPEG by Pillow: (h, w, 3) uint8, blue first, EXIF orientation ignored (D12).
-
-    Raises `UserError` for a file that is missing, is no JPEG, or is cut short.
-    """
-    try:
-        with Image.open(path, formats=["JPEG"]) as image:
-            return np.asarray(image.convert("RGB"))[:, :, ::-1]
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: add the image or take it out of ImageSets/Main") from None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} is not a whole JPEG ({error}): replace the file") from None

@@ -7,8 +7,8 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import write_caffemodel
-from torch_impl.features import save_blobs, to_input
-from torch_impl.images import read_bgr
+from torch_impl.jpeg import read_bgr
+from torch_impl.net_io import save_blobs, to_input
 
 
 @torch.inference_mode()
@@ -17,7 +17,7 @@ def run(stage: Stage) -> None:
     spec = stage.spec["resnet101"]
     net = CaffeNet(stage.prototxt("resnet101.prototxt"))
     weights = stage.out.new_file("resnet101.caffemodel")
-    drawn = stage.draw("weights")
+    drawn = stage.drawn_file("weights")
     if drawn is None:
         parameters = draw_parameters(net, stage.seed("resnet101-weights"))
         types = {layer.name: layer.type for layer in net.layers}

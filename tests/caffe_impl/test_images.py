@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from caffe_impl.images import hr_and_lr, is_whole_jpeg, read_jpeg, resize
+from caffe_impl.images import hr_and_lr, resize
+from caffe_impl.jpeg import is_whole_jpeg, read_jpeg
 from experiment.errors import UserError
 
 

@@ -8,7 +8,8 @@ from prototxt import generate
 from tests.conftest import caffe_case, relative_l2, user_error
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import write_caffemodel
-from torch_impl.features import extract, to_input
+from torch_impl.features import extract
+from torch_impl.net_io import to_input
 from torch_impl.transfer_features import transfer
 
 # A few layers of float32 sums in another order (6e-8 for each rounding): about 1e-7 to 3e-7 relative L2.

@@ -1,5 +1,6 @@
 """Bicubic against OpenCV, Pillow and the formula; JPEGs that are unusual, and files that are none."""
 
+import hashlib
 import io
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from sklearn.datasets import load_sample_image
 from experiment.artifacts import RunFolder
 from tests.conftest import make_stage, user_error
 from torch_impl import images
-from torch_impl.images import bicubic_antialiased, bicubic_four_taps, make_pair, read_bgr
+from torch_impl.images import bicubic_antialiased, bicubic_four_taps, make_pair
+from torch_impl.jpeg import read_bgr
 
 RANDOM = np.random.default_rng(1)
 PICTURES = {
@@ -211,6 +213,13 @@ def test_missing_photograph_is_refused(tmp_path):
         read_bgr(tmp_path / "000001.jpg")
 
 
+def test_photograph_that_has_changed_is_refused(tmp_path):
+    path = write(tmp_path, jpeg(np.zeros((9, 12, 3), np.uint8)))
+    assert read_bgr(path, hashlib.sha256(path.read_bytes()).hexdigest()).shape == (9, 12, 3)
+    with user_error(path, "changed"):
+        read_bgr(path, "0" * 64)
+
+
 def test_stage_keeps_the_order_of_the_lists(tmp_path):
     """Each image of both splits, at its id's place."""
     folder = tmp_path / "devkit" / "JPEGImages"
@@ -218,8 +227,10 @@ def test_stage_keeps_the_order_of_the_lists(tmp_path):
     ids = {"ids_trainval": ["b", "a"], "ids_test": ["c"]}
     for level, name in ((20, "a"), (120, "b"), (220, "c")):
         (folder / f"{name}.jpg").write_bytes(jpeg(np.full((9, 12, 3), level, np.uint8)))
+    digests = {name: hashlib.sha256((folder / f"{name}.jpg").read_bytes()).hexdigest() for name in "abc"}
     spec = {"images": {"hr_size": 14, "lr_size": 2, "lr_from": "original", "antialias": False}}
-    stage = make_stage(tmp_path / "run", "images", spec, {"index": ids}, {"devkit": tmp_path / "devkit"})
+    index = {**ids, "image_sha256": digests}
+    stage = make_stage(tmp_path / "run", "images", spec, {"index": index}, {"devkit": tmp_path / "devkit"})
     images.run(stage)
     stage.out.finish({})
     for split, levels in (("trainval", [120, 20]), ("test", [220])):
