@@ -36,6 +36,7 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(realpath $(path))')
 
 .DEFAULT_GOAL := help
+.NOTPARALLEL: # the port starts from what the Caffe side drew
 .PHONY: help setup container devkit caffe-reproduce torch-reproduce compare test lint format prototxt train-backbone results clean
 
 help: ## list the commands
@@ -65,12 +66,13 @@ torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from t
 compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
 	$(resolve) '$(RUN)/torch-isolated'
 	$(PY) -m torch_impl '$(RUN)/torch-isolated' --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --reuse '$(RUN)/torch' --threads $(THREADS)
-	$(resolve) '$(RUN)/torch-reference'
-	$(PY) -m torch_impl '$(RUN)/torch-reference' --reference --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --threads $(THREADS)
+	$(resolve) '$(RUN)/caffe-floor'
+	docker/run --write '$(RUN)/caffe-floor' --read '$(RUN)/caffe' -- python3 -m caffe_impl '$(RUN)/caffe-floor' --floor \
+		--inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --threads $(THREADS)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' \
-		--reference '$(RUN)/torch-reference' --json '$(RUN)/compare.json'
+		--floor '$(RUN)/caffe-floor' --json '$(RUN)/compare.json'
 
-test: $(VENV)/.ready $(if $(filter embedded,$(PROFILE)),devkit) container ## run the tests, with the real Caffe
+test: $(VENV)/.ready container ## run the tests, with the real Caffe
 	$(PY) -m pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.ready ## check format, style and types
@@ -88,7 +90,7 @@ prototxt: $(VENV)/.ready ## write prototxt/*.prototxt again from the profiles
 train-backbone: $(VENV)/.ready ## train the embedded backbone on PHOTOGRAPHS= (one folder a class)
 	$(PY) -m embedded.train_backbone '$(PHOTOGRAPHS)'
 
-results: ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
+results: $(VENV)/.ready ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
 	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)')
 
 clean: ## remove runs and generated data (not the environment, not the container)

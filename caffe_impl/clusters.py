@@ -3,7 +3,6 @@
 import numpy as np
 from sklearn.cluster import KMeans
 
-from experiment.artifacts import load_array
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 
@@ -65,11 +64,9 @@ def run(stage: Stage) -> None:
     """Draw initial centroids (or take over drawn ones) and cluster."""
     spec = stage.spec["clusters"]
     features = np.array(stage.inputs.array("features", "hr_trainval"))
-    drawn = stage.draw("initial_centroids")
-    if drawn is None:
+    initial = stage.draw("initial_centroids")
+    if initial is None:
         initial = draw_centroids(features, spec["k"], spec["init"], stage.seed("kmeans-init"))
-    else:
-        initial = load_array(drawn)
     centroids, assignments, inertia, iterations = fit_clusters(features, initial, spec["max_iter"], spec["tolerance"])
     stage.out.array("initial_centroids", initial)
     stage.out.array("centroids", centroids)

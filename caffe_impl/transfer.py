@@ -11,7 +11,6 @@ import h5py
 import numpy as np
 from caffe.proto import caffe_pb2
 
-from experiment.artifacts import load_array
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
@@ -125,12 +124,23 @@ def momentum_history(solver: caffe.SGDSolver, iteration: int) -> Weights:
     }
 
 
+def last_bit_changed(array: np.ndarray, seed: int) -> np.ndarray:
+    """float32 values moved to one of their two neighbours, by chance; zeros stay zero."""
+    up = np.random.RandomState(seed).random_sample(array.shape) < 0.5
+    neighbours = np.nextafter(array, np.where(up, np.inf, -np.inf).astype(np.float32))
+    return np.where(array == 0, array, neighbours)
+
+
 def run(stage: Stage) -> None:
     """Train in the stage's own folder, with the run's prototxts copied there unchanged."""
     spec = stage.spec["transfer"]
     for name in ("transfer_train.prototxt", "solver.prototxt"):
         shutil.copyfile(stage.prototxt(name), stage.out.new_file(name))
-    drawn = {name: stage.draw(f"{name}_initial") for name in PARAMETERS}
+    initial = None
+    drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
+    if all(array is not None for array in drawn):
+        seed = stage.seed("transfer-floor")
+        initial = dict(zip(PARAMETERS, [last_bit_changed(array, seed) for array in drawn] if stage.floor else drawn))
     training = train(
         stage.out.path,
         np.array(stage.inputs.array("features", "lr_trainval")),
@@ -138,7 +148,7 @@ def run(stage: Stage) -> None:
         spec["max_iter"],
         spec["snapshots"],
         stage.seed("transfer-init"),
-        {name: load_array(path) for name, path in drawn.items()} if all(drawn.values()) else None,
+        initial,
         lambda iterations: progress(iterations, spec["max_iter"], "iterations", "transfer"),
     )
     for name in PARAMETERS:

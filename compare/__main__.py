@@ -1,4 +1,4 @@
-"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN [--reference RUN]] [--json FILE]`.
+"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN [--floor RUN]] [--json FILE]`.
 
 Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 """
@@ -13,9 +13,9 @@ from typing import Any
 from compare.check import TOLERANCES, Check, Judge, read_tolerances
 from compare.report import print_table
 from compare.stages import compare_stage
-from experiment.artifacts import RunFolder, write_json
+from experiment.artifacts import RunFolder, sha256_json, write_json
 from experiment.errors import UserError, run_command
-from experiment.stages import REFERENCE_STAGES, ROWS, STAGES
+from experiment.stages import FLOOR_STAGES, ROWS, STAGES
 
 SCHEMA_VERSION = 1
 
@@ -26,7 +26,7 @@ def main() -> int:
     parser.add_argument("run_a", type=Path, help="the run that is compared against: the Caffe side's")
     parser.add_argument("run_b", type=Path, help="the run that is compared: the port's")
     parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
-    parser.add_argument("--reference", type=Path, help="the port's float64 run of some stages, fed by run_a")
+    parser.add_argument("--floor", type=Path, help="run_a's side from drawn weights with changed last bits (--floor)")
     parser.add_argument("--json", type=Path, help="where to write compare.json")
     parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
     arguments = parser.parse_args()
@@ -37,12 +37,15 @@ def main() -> int:
         arguments.json.unlink(missing_ok=True)  # so that an older verdict never stands for this one
     a, b = RunFolder(arguments.run_a), RunFolder(arguments.run_b)
     isolated_run = RunFolder(arguments.isolated) if arguments.isolated else None
-    reference = RunFolder(arguments.reference) if arguments.reference else None
-    for run, stages in ((b, STAGES), (isolated_run, STAGES), (reference, REFERENCE_STAGES)):
+    floor_run = RunFolder(arguments.floor) if arguments.floor else None
+    for run, stages in ((b, STAGES), (isolated_run, STAGES), (floor_run, FLOOR_STAGES)):
         if run is not None:
             require_comparable(a, run, stages)
+    for run, stages in ((isolated_run, STAGES), (floor_run, FLOOR_STAGES)):
+        if run is not None:
+            require_fed_by(a, run, stages, floor=run is floor_run)
     chained = compare_runs(a, b, Judge(tolerances, "chained"))
-    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated", reference)) if isolated_run else []
+    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated", floor_run)) if isolated_run else []
     print_table(isolated, chained)
     result = verdict(a, b, isolated, chained)
     if arguments.json:
@@ -72,6 +75,18 @@ def require_comparable(a: RunFolder, b: RunFolder, stages: Iterable[str] = STAGE
                 raise UserError(
                     f"{run.stage_path(stage)} is older than the run's specification: run this side's reproduce command"
                 )
+
+
+def require_fed_by(a: RunFolder, run: RunFolder, stages: Iterable[str], floor: bool) -> None:
+    """Stop where a stage of `run` did not read run a's present outputs, or is no floor's although it must be."""
+    for stage in stages:
+        parts = run.require_manifest(stage)["key_parts"]
+        for earlier, digest in parts["inputs"].items():
+            outputs = a.require_manifest(earlier)["outputs"]
+            if digest != sha256_json({name: entry["sha256"] for name, entry in outputs.items()}):
+                raise UserError(f"{run.stage_path(stage)} was not fed by {a.stage_path(earlier)}: run `make compare`")
+        if parts["floor"] != floor:
+            raise UserError(f"{run.stage_path(stage)} is {'no' if floor else 'a'} floor: see --floor and --isolated")
 
 
 def compare_runs(a: RunFolder, b: RunFolder, judge: Judge) -> list[Check]:

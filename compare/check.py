@@ -18,8 +18,8 @@ AT_MOST, AT_LEAST = "<=", ">="
 class Tolerance:
     """The bound of a quantity in both modes, and the reason for it. None: the quantity is shown, not judged.
 
-    floor_factor : isolated, the bound is at least this times run a's own error to the float64 reference, so that
-        rounding which the work itself makes grow is not taken for another arithmetic.
+    floor_factor : isolated, the bound is at least this times the floor: how far run a's own result moves when its
+        drawn weights change in their last bit. Rounding that the work makes grow is then not called a departure.
     """
 
     isolated: float | None
@@ -69,16 +69,16 @@ def json_number(value: Any) -> Any:
 
 
 class Judge:
-    """Makes checks of one mode against the tolerances; `reference` is the port's float64 run, isolated mode only."""
+    """Makes checks of one mode against the tolerances; `floor_run` is run a's with changed last bits, isolated only."""
 
-    def __init__(self, tolerances: dict[str, Tolerance], mode: str, reference: RunFolder | None = None) -> None:
+    def __init__(self, tolerances: dict[str, Tolerance], mode: str, floor_run: RunFolder | None = None) -> None:
         self.tolerances = tolerances
         self.mode = mode
-        self.reference = reference if mode == "isolated" else None
+        self.floor_run = floor_run if mode == "isolated" else None
 
-    def reference_for(self, stage: str, quantity: str) -> RunFolder | None:
-        """The reference where there is one and the quantity's bound depends on run a's error to it."""
-        return self.reference if self.tolerances[f"{stage}.{quantity}"].floor_factor is not None else None
+    def floor_for(self, stage: str, quantity: str) -> RunFolder | None:
+        """The floor run where there is one and the quantity's bound depends on it."""
+        return self.floor_run if self.tolerances[f"{stage}.{quantity}"].floor_factor is not None else None
 
     def check(
         self,
@@ -90,7 +90,7 @@ class Judge:
         floor: float | None = None,
         **numbers: Any,
     ) -> Check:
-        """A check of a value that there is; `floor` is run a's own error to the float64 reference, where measured.
+        """A check of a value that there is; `floor` is how far run a's own result moves, where measured.
 
         Raises `KeyError` where no tolerance is written for the quantity.
         """

@@ -50,7 +50,11 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
 
 def group_of(check: Check) -> str:
     """What a check's row is called for: alike checks share a row."""
-    return check.item.split("/")[0].split(" ")[0] if check.item.startswith(("blob ", "snapshots/")) else check.item
+    return (
+        check.item.split("/")[0].split(" ")[0]
+        if check.item.startswith(("blob ", "snapshots/", "segments/"))
+        else check.item
+    )
 
 
 def value_text(check: Check | None) -> str:

@@ -30,7 +30,9 @@ AGREEMENT = {
     "features.relative_l2": "features, relative L2",
     "clusters.agreement": "clusters, equal assignments",
     "pseudo_labels.agreement": "pseudo-labels, equal",
-    "transfer.relative_l2": "transfer network, worst weight, relative L2",
+    "transfer.step_history": "transfer network, momentum after one step from Caffe's snapshots, relative L2",
+    "transfer.segment_relative_l2": "transfer network, weights after at most 100 steps from them, relative L2",
+    "transfer.relative_l2": "transfer network, the whole training, worst weight or snapshot, relative L2",
     "svm.decision_max_abs": "SVM, greatest difference of decision values",
     "metrics.map": "mAP, greatest difference (1 = 100 %)",
     "resnet101.blob_relative_l2": "ResNet-101 with seeded weights, worst of its blobs, relative L2",
@@ -98,7 +100,7 @@ def map_table(results: dict[str, dict[str, Any]]) -> str:
 def agreement_table(results: dict[str, dict[str, Any]]) -> str:
     """The headline differences of both modes for each data set, and what is allowed, in Markdown.
 
-    A cell says so where more is allowed in it, because run a's own rounding was more (`Tolerance.floor_factor`).
+    A cell says so where more is allowed in it, because run a's own floor is higher (`Tolerance.floor_factor`).
     """
     tolerances = read_tolerances(TOLERANCES)
     columns = [f"{name}, {mode}" for name in results for mode in MODES]
@@ -110,7 +112,8 @@ def agreement_table(results: dict[str, dict[str, Any]]) -> str:
         for entry in entries:
             raised = entry["isolated"]["allowed"] != tolerance.isolated
             more = f" (allowed {entry['isolated']['allowed']:.3g})" if raised else ""
-            cells += [f"{float(entry['isolated']['value']):.3g}{more}", f"{float(entry['chained']['value']):.3g}"]
+            cells.append(f"{float(entry['isolated']['value']):.3g}{more}")
+            cells.append(f"{float(entry['chained']['value']):.3g}" if "chained" in entry else "-")
         lines.append(f"| {words} | {tolerance.bound} {tolerance.isolated:g} | {' | '.join(cells)} |")
     sentences = [f"`{name}`: {result['sentence']}." for name, result in results.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(sentences) + "\n"

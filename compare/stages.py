@@ -10,7 +10,7 @@ from compare.check import Check, Judge
 from compare.difference import Difference, difference
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
-from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES
+from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES, segments
 
 # Outputs that are shown to no one but must be there and whole: a dual has no one solution, the weights are drawn.
 UNJUDGED = {"svm": [*(f"{row}_dual" for row in ROWS), "summary"], "resnet101": ["weights"]}
@@ -56,23 +56,23 @@ def numbers(d: Difference) -> dict[str, Any]:
 
 
 def relative_l2(
-    stage: str, quantity: str, name: str, a: RunFolder, b: RunFolder, judge: Judge, item: str = ""
+    stage: str, quantity: str, name: str, a: RunFolder, b: RunFolder, judge: Judge, item: str = "", name_b: str = ""
 ) -> Iterator[Check]:
-    """The check of an array's relative L2 difference."""
-    d = arrays(stage, name, a, b)
+    """The check of an array's relative L2 difference; `name_b` where run b has it under another name."""
+    d = difference(a.array(stage, name), b.array(stage, name_b or name))
     if d.problem:
         yield judge.failure(stage, item or name, d.problem)
         return
     detail = f"max abs {d.max_abs:.2e} at {d.index}"
     floor = None
-    reference = judge.reference_for(stage, quantity)
-    if reference is not None:
-        own = difference(*(run.array(stage, name).astype(np.float64) for run in (reference, a)))
+    floor_run = judge.floor_for(stage, quantity)
+    if floor_run is not None:
+        own = arrays(stage, name, a, floor_run)
         if own.problem:
-            yield judge.failure(stage, item or name, f"against the reference: {own.problem}")
+            yield judge.failure(stage, item or name, f"the floor: {own.problem}")
             return
         floor = own.relative_l2
-        detail += f"; run a's own error to float64 {floor:.2e}"
+        detail += f"; floor {floor:.2e}"
     yield judge.check(stage, quantity, item or name, d.relative_l2, detail, floor=floor, **numbers(d))
 
 
@@ -158,9 +158,21 @@ def pseudo_labels(a: RunFolder, b: RunFolder, judge: Judge) -> Iterator[Check]:
 
 
 def transfer(a: RunFolder, b: RunFolder, judge: Judge) -> Iterator[Check]:
-    """Initial weights, the loss curve, the weights at the snapshots and at the end."""
+    """Initial weights, segments from run a's own snapshots (isolated), and the whole trajectory.
+
+    A segment tells a wrong update from rounding that training has made grow: it starts anew from run a's state.
+    """
     for name in PARAMETERS:
         yield from relative_l2("transfer", "initial_relative_l2", f"{name}_initial", a, b, judge)
+    for start, end in segments(a.spec["values"]["transfer"]["snapshots"]) if judge.mode == "isolated" else ():
+        step = end == start + 1
+        for name in PARAMETERS:
+            quantity = "step_relative_l2" if step else "segment_relative_l2"
+            there, here = f"snapshots/{end}/{name}", f"segments/{end}/{name}"
+            yield from relative_l2("transfer", quantity, there, a, b, judge, here, here)
+            if step:  # after more steps than one a ReLU may have flipped, which the history shows and the weights bear
+                there, here = f"{there}_history", f"{here}_history"
+                yield from relative_l2("transfer", "step_history", there, a, b, judge, here, here)
     yield from relative_l2("transfer", "loss_relative_l2", "loss", a, b, judge)
     for iteration in a.spec["values"]["transfer"]["snapshots"]:
         for name in PARAMETERS:

@@ -16,7 +16,7 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
 
 from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
 from experiment.errors import UserError
-from experiment.stages import REFERENCE_STAGES, STAGES
+from experiment.stages import FLOOR_STAGES, STAGES
 
 
 class Stage:
@@ -27,7 +27,7 @@ class Stage:
     spec : the values of the sections that the stage may see, {"section": {"key": value}}.
     inputs : the run folder that earlier stages are read from (another side's where the run is isolated).
     out : the writer of this stage's outputs.
-    reference : whether float64 takes the place of float32, in the arithmetic and in what is written.
+    floor : whether the stage's drawn weights are to be changed in their last bit first (the Caffe side only).
     """
 
     def __init__(
@@ -37,12 +37,12 @@ class Stage:
         inputs: RunFolder,
         draws: Optional[RunFolder],
         out: StageWriter,
-        reference: bool = False,
+        floor: bool = False,
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.out = out
-        self.reference = reference
+        self.floor = floor
         self._run = run
         self._draws = draws
         values = run.spec["values"]
@@ -70,11 +70,18 @@ class Stage:
         """A net or solver definition of this run."""
         return self._run.prototxt(name)
 
-    def draw(self, name: str) -> Optional[Path]:
-        """The path of what the Caffe side drew for this stage, or None: then the stage draws it itself."""
-        if self._draws is None or self._draws.manifest(self.name) is None:
-            return None
-        return self._draws.output_path(self.name, name)
+    def draw(self, name: str) -> Any:
+        """The array (memory-mapped) that the Caffe side drew for this stage, or None: then the stage draws itself."""
+        return None if self._draws is None else self._draws.array(self.name, name)
+
+    def drawn_file(self, name: str) -> Optional[Path]:
+        """The same for a file."""
+        return None if self._draws is None else self._draws.file(self.name, name)
+
+    def forced(self, name: str) -> Any:
+        """An output of this stage on the Caffe side, where this run is isolated, to go on from; otherwise None."""
+        isolated = STAGES[self.name].forced and self.inputs is not self._run
+        return self.draw(name) if isolated else None
 
 
 def main(
@@ -102,9 +109,9 @@ def main(
     parser.add_argument("--reuse", type=Path, help="take over stages of this run that would be the same")
     stages = parser.add_mutually_exclusive_group()
     stages.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
-    if side == "torch":
-        told = f"compute in float64, just the stages that have a reference: {', '.join(REFERENCE_STAGES)}"
-        stages.add_argument("--reference", action="store_true", help=told)
+    if side == "caffe":
+        told = f"only {', '.join(FLOOR_STAGES)}, from drawn weights that are changed in their last bit"
+        stages.add_argument("--floor", action="store_true", help=told)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
     if before is not None:
@@ -119,9 +126,10 @@ def main(
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise UserError(f"{run.path} is in use by another run: wait for it, or choose RUN=") from None
-        reference = side == "torch" and arguments.reference
-        for name in REFERENCE_STAGES if reference else arguments.only or STAGES:
-            run_stage(side, name, modules, versions, run, inputs, draws, reuse, arguments.threads, reference)
+        floor = side == "caffe" and arguments.floor
+        found = versions()
+        for name in FLOOR_STAGES if floor else arguments.only or STAGES:
+            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, floor)
     return 0
 
 
@@ -149,16 +157,17 @@ def run_stage(
     side: str,
     name: str,
     modules: Mapping[str, ModuleType],
-    versions: Callable[[], Dict[str, str]],
+    versions: Mapping[str, str],
     run: RunFolder,
     inputs: RunFolder,
     draws: Optional[RunFolder],
     reuse: Optional[RunFolder],
     threads: int,
-    reference: bool,
+    floor: bool,
 ) -> None:
     """Bring one stage up to date and say in one line what was done."""
-    parts = {**key_parts(side, name, modules, run, inputs, draws), "reference": reference}
+    draws = draws if draws is not None and offers_draws(draws, name, run, inputs) else None
+    parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "floor": floor}
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -171,7 +180,7 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name), reference)
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name), floor)
     modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(
@@ -183,10 +192,23 @@ def run_stage(
             "spec_sha256": run.spec["sha256"],
             "seconds": round(seconds, 3),
             "threads": threads or os.cpu_count(),
-            "versions": versions(),
+            "versions": versions,
         }
     )
     print(f"{side} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def offers_draws(draws: RunFolder, name: str, run: RunFolder, inputs: RunFolder) -> bool:
+    """Whether a run has draws for a stage that were made for what `run` asks for; says so where it has others."""
+    info = STAGES[name]
+    manifest = draws.manifest(name)
+    if manifest is None or not info.draws:
+        return False
+    values = run.spec["values"]
+    if any(values.get(section) != recorded for section, recorded in manifest["key_parts"]["spec"].items()):
+        print(f"{name}: {draws.path} was drawn for another specification; drawing anew", file=sys.stderr)
+        return False
+    return True
 
 
 def key_parts(
@@ -200,7 +222,8 @@ def key_parts(
     """Everything that a stage's result depends on, as hashes; equal parts mean that it need not run again."""
     info = STAGES[name]
     spec = run.spec
-    drawn = draws.manifest(name) if draws is not None else None
+    drawn = draws.require_manifest(name)["outputs"] if draws is not None else {}
+    forced = info.forced and inputs is not run
     return {
         "side": side,
         "spec": {section: spec["values"][section] for section in (*info.sections, "run")},
@@ -212,7 +235,8 @@ def key_parts(
         },
         "external": {key: fingerprint(spec["external"].get(key)) for key in info.external},
         "prototxt": {key: spec["prototxt"][key] for key in info.prototxts},
-        "draws": {key: drawn["outputs"][key]["sha256"] if drawn else None for key in info.draws},
+        "draws": {key: drawn.get(key, {}).get("sha256") for key in info.draws},
+        "forced": sha256_json({key: entry["sha256"] for key, entry in drawn.items()}) if forced else None,
         "code": code_hashes(name, modules),
     }
 
@@ -227,12 +251,16 @@ def fingerprint(entry: Optional[Mapping[str, Any]]) -> Any:
         if (root / folder).is_dir():
             with os.scandir(root / folder) as found:
                 for item in sorted(found, key=lambda item: item.name):
-                    listing.append([folder, item.name, item.stat().st_size, item.stat().st_mtime_ns])
+                    status = item.stat(follow_symlinks=Path(item.path).exists())  # of a dangling link, the link itself
+                    listing.append([folder, item.name, status.st_size, status.st_mtime_ns])
     return sha256_json(listing)
 
 
 def code_hashes(name: str, modules: Mapping[str, ModuleType]) -> Dict[str, str]:
-    """sha256 of the stage's module and of the package's helper modules: changed code is run again."""
+    """sha256 of the stage's module and of the package's helper modules: changed code is run again.
+
+    No stage's module imports another's, so that these are all (a test sees to it).
+    """
     own = Path(str(modules[name].__file__))
     stage_files = {Path(str(module.__file__)) for module in modules.values()}
     files = [own, *(path for path in sorted(own.parent.glob("*.py")) if path not in stage_files)]

@@ -4,7 +4,7 @@ Both sides have one module per stage under the same name. A stage sees only the 
 that are listed here, so a change of one section makes exactly the stages downstream of it stale.
 """
 
-from typing import Dict, NamedTuple, Tuple
+from typing import Dict, List, NamedTuple, Sequence, Tuple
 
 
 class StageInfo(NamedTuple):
@@ -15,6 +15,7 @@ class StageInfo(NamedTuple):
     external: Tuple[str, ...] = ()  # keys of spec.json's "external"
     prototxts: Tuple[str, ...] = ()  # files under the run's prototxt/
     draws: Tuple[str, ...] = ()  # outputs of the Caffe side's own stage that the port starts from
+    forced: bool = False  # isolated, the port also goes on from the Caffe side's snapshots of this stage
 
 
 STAGES: Dict[str, StageInfo] = {
@@ -30,6 +31,7 @@ STAGES: Dict[str, StageInfo] = {
         ("features", "pseudo_labels"),
         prototxts=("transfer_train.prototxt", "solver.prototxt"),
         draws=("fc1_weight_initial", "fc1_bias_initial", "fc2_weight_initial", "fc2_bias_initial"),
+        forced=True,
     ),
     "transfer_features": StageInfo(
         ("transfer_features",), ("features", "transfer"), prototxts=("transfer_deploy.prototxt",)
@@ -41,12 +43,21 @@ STAGES: Dict[str, StageInfo] = {
     ),
 }
 
-# What the port can also compute in float64 (--reference): by how much float32 alone moves the result is measured there.
-REFERENCE_STAGES = ("transfer",)
+# What the Caffe side also runs with its drawn weights changed in their last bit (--floor): by how much rounding alone
+# moves its result is measured there.
+FLOOR_STAGES = ("transfer",)
 
 SPLITS = ("trainval", "test")
 RESOLUTIONS = ("hr", "lr")
 ROWS = ("baseline_hr", "baseline_lr", "ours")  # the rows of the paper's Table 1
+
+
+SEGMENT_STEPS = 100  # longer segments would show how rounding grows more than whether the update is right
+
+
+def segments(snapshots: Sequence[int]) -> List[Tuple[int, int]]:
+    """Pairs of neighbouring snapshots (start, end) from which the port is made to go on from Caffe's state."""
+    return [(start, end) for start, end in zip(snapshots, snapshots[1:]) if 0 < end - start <= SEGMENT_STEPS]
 
 
 def folder_name(stage: str) -> str:

@@ -105,6 +105,14 @@ def test_the_sides_never_import_each_other():
     assert of("caffe_impl") and of("torch_impl")
 
 
+def test_no_stages_module_imports_anothers():
+    """A stage's result depends on its own module and the helpers alone (experiment.pipeline.code_hashes)."""
+    for side in ("caffe_impl", "torch_impl"):
+        for path in [path for path in of(side) if path.stem != "__main__"]:
+            others = {f"{side}.{stage}" for stage in STAGES if stage != path.stem}
+            assert not imports(path) & others, name_of(path)
+
+
 def test_a_side_imports_of_the_project_only_itself_and_what_is_agreed():
     for side in ("caffe_impl", "torch_impl"):
         for path in of(side):

@@ -73,7 +73,7 @@ class CaffeNet:
             blobs[layer.top[0]] = top
         return {name: tuple(blob.shape) for name, blob in blobs.items()}
 
-    def load(self, caffemodel: Path, dtype: torch.dtype = torch.float32) -> "CaffeNet":
+    def load(self, caffemodel: Path) -> "CaffeNet":
         """Read the parameters, by layer name as Caffe does; layers of the file that the net lacks are left out.
 
         Raises `UserError` naming the first layer of the net that the file lacks or has in another shape. (Caffe
@@ -88,14 +88,16 @@ class CaffeNet:
                     f"{caffemodel} does not fit {self.path}: layer {name} needs {' and '.join(map(str, shapes))}, "
                     f"the file has {have}: pass the caffemodel that belongs to this net"
                 )
-        self.set_parameters({name: found[name] for name in self.parameter_shapes}, dtype)
+            if not all(np.isfinite(blob).all() for blob in found[name]):
+                raise UserError(f"{caffemodel}: layer {name} holds values that are not finite: get a sound file")
+        self.set_parameters({name: found[name] for name in self.parameter_shapes})
         return self
 
-    def set_parameters(self, arrays: Mapping[str, list[np.ndarray]], dtype: torch.dtype = torch.float32) -> None:
+    def set_parameters(self, arrays: Mapping[str, list[np.ndarray]]) -> None:
         """Take the parameters from arrays, layer name to blobs in Caffe's order."""
         for name, blobs in arrays.items():
             self.parameters[name] = [
-                torch.from_numpy(np.array(blob)).to(dtype).reshape(shape)
+                torch.from_numpy(np.array(blob, dtype=np.float32)).reshape(shape)
                 for blob, shape in zip(blobs, self.parameter_shapes[name], strict=True)
             ]
 

@@ -20,7 +20,7 @@ def run(stage: Stage) -> None:
     if drawn is None:
         initial = draw_centroids(features, spec["k"], spec["init"], stage.seed("kmeans-init"))
     else:
-        initial = torch.from_numpy(np.array(np.load(drawn, allow_pickle=False)))
+        initial = torch.from_numpy(np.array(drawn))
     centroids, assignments, inertia, iterations = kmeans(features, initial, spec["max_iter"], spec["tolerance"])
     stage.out.array("initial_centroids", initial.numpy())
     stage.out.array("centroids", centroids.numpy())

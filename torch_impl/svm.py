@@ -42,6 +42,8 @@ def run(stage: Stage) -> None:
         if spec["scale"] == "mean_norm":
             # D22: one factor for all rows, so that C means the same for 100-D and for 2048-D features.
             length = np.linalg.norm(train_rows, axis=1).mean()
+            if length == 0:
+                raise UserError(f"every {source} row of trainval is 0, so no SVM can be trained: the weights are dead")
             train_rows, test_rows = train_rows / length, test_rows / length
         gram = train_rows @ train_rows.T
 

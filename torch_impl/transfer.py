@@ -1,25 +1,27 @@
 """Stage transfer: train the two-layer network on LR features and pseudo-labels, with Caffe's SGD."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from experiment.artifacts import StageWriter
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
+from experiment.stages import segments
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import read_prototxt
 
-PARAMETERS = [(layer, blob) for layer in ("fc1", "fc2") for blob in ("weight", "bias")]
+PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 
 
 def run(stage: Stage) -> None:
-    """Write the initial and final weights, the loss of each iteration, and the snapshots."""
-    dtype = torch.float64 if stage.reference else torch.float32
-    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval"))).to(dtype)
+    """Write the initial and final weights, the loss of each iteration, the snapshots, and (isolated) segments."""
+    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
     labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
     data = next(
@@ -29,36 +31,57 @@ def run(stage: Stage) -> None:
         raise UserError(f"{stage.prototxt('transfer_train.prototxt')}: shuffle: true cannot be followed: take it away")
     shapes = {"data": (data.hdf5_data_param.batch_size, features.shape[1]), "label": (data.hdf5_data_param.batch_size,)}
     net = CaffeNet(stage.prototxt("transfer_train.prototxt"), shapes)
-    drawn = {name: stage.draw(f"{'_'.join(name)}_initial") for name in PARAMETERS}
-    if any(path is None for path in drawn.values()):
-        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"), dtype)
+    drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
+    if any(array is None for array in drawn):
+        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
     else:
-        arrays = [np.load(path, allow_pickle=False) for path in drawn.values() if path is not None]
-        net.set_parameters({"fc1": arrays[:2], "fc2": arrays[2:]}, dtype)
-    for layer, blob, tensor in named_parameters(net):
-        stage.out.array(f"{layer}_{blob}_initial", tensor.numpy())
+        set_parameters(net, drawn)
+    for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
+        stage.out.array(f"{name}_initial", tensor.numpy())
     solver = SGDSolver(net, settings)
-    loss = stage.out.create("loss", (settings.max_iter,), "float64" if stage.reference else "float32")
-    snapshots = set(stage.spec["transfer"]["snapshots"])
+    loss = stage.out.create("loss", (settings.max_iter,), "float32")
+    snapshots = stage.spec["transfer"]["snapshots"]
     rows = hdf5_batches(len(features), data.hdf5_data_param.batch_size)
     for i in progress(range(settings.max_iter), settings.max_iter, "iterations", "transfer"):
         batch = next(rows)
         loss[i] = solver.step(features[batch], labels[batch])
+        if not np.isfinite(loss[i]):
+            raise UserError(f"{stage.out.path}: the loss is {loss[i]} at iteration {i}: lower transfer.base_lr (SET=)")
         if solver.iteration in snapshots:
-            for (layer, blob, tensor), history in zip(named_parameters(net), solver.history, strict=True):
-                stage.out.array(f"snapshots/{solver.iteration}/{layer}_{blob}", tensor.detach().numpy())
-                stage.out.array(f"snapshots/{solver.iteration}/{layer}_{blob}_history", history.numpy())
-    for layer, blob, tensor in named_parameters(net):
-        stage.out.array(f"{layer}_{blob}", tensor.detach().numpy())
+            save_state(stage.out, f"snapshots/{solver.iteration}", solver)
+    for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
+        stage.out.array(name, tensor.detach().numpy())
+    for start, end in segments(snapshots):
+        state = [stage.forced(f"snapshots/{start}/{name}{kind}") for kind in ("", "_history") for name in PARAMETERS]
+        if any(array is None for array in state):
+            return  # this run is not isolated
+        set_parameters(net, state[:4])
+        history = [torch.from_numpy(np.array(array)) for array in state[4:]]
+        solver = SGDSolver(net, settings, start, history)
+        for batch in islice(hdf5_batches(len(features), data.hdf5_data_param.batch_size, start), end - start):
+            solver.step(features[batch], labels[batch])
+        save_state(stage.out, f"segments/{end}", solver)
 
 
-def named_parameters(net: CaffeNet) -> Iterator[tuple[str, str, Tensor]]:
-    """(layer, "weight" or "bias", tensor) in Caffe's order."""
-    for layer, blob in PARAMETERS:
-        yield layer, blob, net.parameters[layer][0 if blob == "weight" else 1]
+def save_state(out: StageWriter, folder: str, solver: "SGDSolver") -> None:
+    """Write the weights and the momentum history."""
+    for name, parameter, history in zip(PARAMETERS, solver.parameters, solver.history, strict=True):
+        out.array(f"{folder}/{name}", parameter.detach().numpy())
+        out.array(f"{folder}/{name}_history", history.numpy())
 
 
-def draw_parameters(net: CaffeNet, variance_norm: str, seed: int, dtype: torch.dtype = torch.float32) -> None:
+def parameters_of(net: CaffeNet) -> list[Tensor]:
+    """The tensors in the order of `PARAMETERS`, which is Caffe's."""
+    return [*net.parameters["fc1"], *net.parameters["fc2"]]
+
+
+def set_parameters(net: CaffeNet, arrays: Sequence[np.ndarray | None]) -> None:
+    """Take the parameters from arrays in the order of `PARAMETERS`."""
+    given = [array for array in arrays if array is not None]
+    net.set_parameters({"fc1": given[:2], "fc2": given[2:]})
+
+
+def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:
     """Caffe's MSRA filler for the weights: N(0, 2 / n), n the fan-in, fan-out or their mean; biases 0."""
     generator = torch.Generator().manual_seed(seed)
     arrays = {}
@@ -68,15 +91,15 @@ def draw_parameters(net: CaffeNet, variance_norm: str, seed: int, dtype: torch.d
         n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[variance_norm]
         values = torch.randn(weight, generator=generator) * (2 / n) ** 0.5
         arrays[layer] = [values.numpy(), np.zeros(bias, np.float32)]
-    net.set_parameters(arrays, dtype)
+    net.set_parameters(arrays)
 
 
-def hdf5_batches(n: int, batch_size: int) -> Iterator[Tensor]:
-    """Row numbers of batch after batch, as HDF5Data gives them: in order, no shuffling (D8).
+def hdf5_batches(n: int, batch_size: int, iteration: int = 0) -> Iterator[Tensor]:
+    """Row numbers of batch after batch from an iteration on, as HDF5Data gives them: in order, no shuffling (D8).
 
     D13: at the end of the data a batch goes on with the first rows; it is neither shortened nor dropped.
     """
-    start = 0
+    start = iteration * batch_size % n
     while True:
         yield torch.arange(start, start + batch_size) % n
         start = (start + batch_size) % n
@@ -97,12 +120,11 @@ class SGDSolver:
         self.net = net
         self.settings = settings
         self.iteration = iteration
-        self.parameters = [tensor.requires_grad_() for _, _, tensor in named_parameters(net)]
+        self.parameters = [tensor.requires_grad_() for tensor in parameters_of(net)]
         self.history = history or [torch.zeros_like(tensor) for tensor in self.parameters]
         by_name = {layer.name: layer for layer in net.layers}
         multipliers = [
-            by_name[layer].param[0 if blob == "weight" else 1] if by_name[layer].param else None
-            for layer, blob in PARAMETERS
+            by_name[layer].param[i] if by_name[layer].param else None for layer in ("fc1", "fc2") for i in (0, 1)
         ]
         # D5: both multipliers are 1 where the prototxt does not say otherwise, for biases too.
         self.lr_mult = [m.lr_mult if m is not None else 1.0 for m in multipliers]

@@ -19,7 +19,7 @@ MISSING = object()  # what a change returns for an output that is not to be writ
 N = {"trainval": 6, "test": 5}
 CLASSES = ["bird", "cat", "train"]
 SIZE, FEATURES, K, N1 = 4, 3, 2, 4
-SNAPSHOTS = [1, 10]
+SNAPSHOTS = [1, 2, 10]
 BLOBS = {"data": (2, 3, 4, 4), "conv1": (2, 2, 2, 2), "pool5": (2, 3, 1, 1)}
 SHAPES = {"fc1_weight": (N1, FEATURES), "fc1_bias": (N1,), "fc2_weight": (K, N1), "fc2_bias": (K,)}
 
@@ -32,6 +32,12 @@ def outputs() -> dict[str, dict[str, Any]]:
     def normal(*shape: int) -> np.ndarray:
         return random.normal(size=shape).astype(np.float32)
 
+    states = {
+        f"{iteration}/{name}{kind}": normal(*shape)
+        for iteration in SNAPSHOTS
+        for name, shape in SHAPES.items()
+        for kind in ("", "_history")
+    }
     splits = [f"{resolution}_{split}" for split in SPLITS for resolution in RESOLUTIONS]
     blobs = {f"blobs/{i:03d}-{name}": normal(*shape) for i, (name, shape) in enumerate(BLOBS.items())}
     ids = {split: [f"{split}{i:03d}" for i in range(n)] for split, n in N.items()}
@@ -66,11 +72,12 @@ def outputs() -> dict[str, dict[str, Any]]:
             **{f"{name}_initial": normal(*shape) for name, shape in SHAPES.items()},
             **{name: normal(*shape) for name, shape in SHAPES.items()},
             "loss": normal(max(SNAPSHOTS)),
+            **{f"snapshots/{name}": array for name, array in states.items()},
+            # Where the port went on from the other side's snapshot to the next; a history is compared after one step.
             **{
-                f"snapshots/{iteration}/{name}{kind}": normal(*shape)
-                for iteration in SNAPSHOTS
-                for name, shape in SHAPES.items()
-                for kind in ("", "_history")
+                f"segments/{name}": array
+                for name, array in states.items()
+                if name.startswith("2/") or name.startswith("10/") and not name.endswith("_history")
             },
         },
         "transfer_features": {split: normal(N[split], K) for split in SPLITS},
@@ -99,18 +106,24 @@ def spec() -> dict[str, Any]:
             "prototxt": prototxt}  # fmt: skip
 
 
-def write_run(path: Path, changes: Mapping[tuple[str, str], Change] | None = None) -> RunFolder:
+def write_run(path: Path, changes: Mapping[tuple[str, str], Change] | None = None, floor: bool = False) -> RunFolder:
     """A finished run; `changes`: (stage, output) to a function of its value, run before it is written."""
     run = RunFolder(path)
     run.path.mkdir(parents=True)
     write_json(run.path / "spec.json", spec())
     for stage in STAGES:
-        write_stage(run, stage, changes)
+        write_stage(run, stage, changes, floor)
     return run
 
 
-def write_stage(run: RunFolder, stage: str, changes: Mapping[tuple[str, str], Change] | None = None) -> None:
-    """Write, or write again, one stage of a run."""
+def write_stage(
+    run: RunFolder,
+    stage: str,
+    changes: Mapping[tuple[str, str], Change] | None = None,
+    floor: bool = False,
+    inputs: Mapping[str, str] | None = None,
+) -> None:
+    """Write, or write again, one stage of a run; `inputs`: earlier stages to the hash of what was read of them."""
     writer = StageWriter(run, stage)
     for name, value in outputs()[stage].items():
         change = (changes or {}).get((stage, name))
@@ -124,4 +137,4 @@ def write_stage(run: RunFolder, stage: str, changes: Mapping[tuple[str, str], Ch
             writer.json(name, value)
     values = run.spec["values"]
     sections = {section: values[section] for section in (*STAGES[stage].sections, "run")}
-    writer.finish({"stage": stage, "key_parts": {"spec": sections}})
+    writer.finish({"stage": stage, "key_parts": {"spec": sections, "inputs": inputs or {}, "floor": floor}})

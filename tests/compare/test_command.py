@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_pair import MISSING, outputs, write_run, write_stage
+from fake_pair import MISSING, write_run, write_stage
 
 from experiment.artifacts import RunFolder, sha256_json, write_json
 from experiment.stages import STAGES
@@ -75,31 +75,42 @@ def test_what_is_only_shown_does_not_decide(compare, runs):
     assert check["value"] > 0.1 and check["allowed"] is None
 
 
-def write_reference(path: Path, error: float) -> None:
-    """A float64 run of the stages that have one, whose fc1_weight differs from run a's by a relative `error`."""
-    write_run(path, {("transfer", name): lambda array: array.astype(np.float64) for name in outputs()["transfer"]})
-    change = {("transfer", "fc1_weight"): lambda array: array.astype(np.float64) / (1 + error)}
-    write_stage(RunFolder(path), "transfer", change)
+def moved(array: np.ndarray, by: float) -> np.ndarray:
+    return array * np.float32(1 + by)
 
 
-def test_the_reference_shows_how_much_of_a_difference_is_run_as_own_rounding(compare, runs, tmp_path):
-    write_stage(RunFolder(runs.isolated), "transfer", {("transfer", "fc1_weight"): lambda w: w * np.float32(1.01)})
-    for error, code in ((0.0, 1), (0.004, 1), (0.006, 0)):
-        path = tmp_path / f"reference-{error}"
-        write_reference(path, error)
-        done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--reference", path)
-        (check,) = [c for c in done.json["checks"] if c["item"] == "fc1_weight" and c["mode"] == "isolated"]
-        assert done.code == code and check["agrees"] is (code == 0)
-        assert check["numbers"]["floor"] == pytest.approx(error) and check["value"] == pytest.approx(0.01)
-        assert check["allowed"] == pytest.approx(max(1e-3, 2 * error))
+@pytest.mark.parametrize(("floor", "code"), [(0.0, 1), (0.004, 1), (0.006, 0)])
+def test_the_floor_shows_how_much_of_a_difference_is_grown_rounding(compare, runs, tmp_path, floor, code):
+    write_stage(RunFolder(runs.isolated), "transfer", {("transfer", "fc1_weight"): lambda w: moved(w, 0.01)})
+    write_run(tmp_path / "floor", {("transfer", "fc1_weight"): lambda w: moved(w, floor)}, floor=True)
+    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", tmp_path / "floor")
+    (check,) = [c for c in done.json["checks"] if c["item"] == "fc1_weight" and c["mode"] == "isolated"]
+    assert done.code == code and check["agrees"] is (code == 0)
+    assert check["numbers"]["floor"] == pytest.approx(floor, rel=1e-3)
+    assert check["value"] == pytest.approx(0.01, rel=1e-3)
+    assert check["allowed"] == pytest.approx(max(1e-3, 2 * check["numbers"]["floor"]))
 
 
-@pytest.mark.parametrize("spoil", [lambda w: w[:-1], lambda w: w * np.nan, lambda w: MISSING])
-def test_a_reference_that_does_not_fit_is_never_agreement(compare, runs, tmp_path, spoil):
-    write_reference(tmp_path / "reference", 0.0)
-    write_stage(RunFolder(tmp_path / "reference"), "transfer", {("transfer", "fc2_bias"): spoil})
-    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--reference", tmp_path / "reference")
+@pytest.mark.parametrize("spoil", [lambda w: w[:-1], lambda w: w * np.float32(np.nan), lambda w: MISSING])
+def test_a_floor_that_does_not_fit_is_never_agreement(compare, runs, tmp_path, spoil):
+    write_run(tmp_path / "floor", {("transfer", "fc2_bias"): spoil}, floor=True)
+    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", tmp_path / "floor")
     assert done.code == 1 and done.json["first_departure"]["isolated"]["stage"] == "transfer"
+
+
+def test_a_floor_is_not_taken_for_a_run_nor_a_run_for_a_floor(compare, runs, tmp_path):
+    write_run(tmp_path / "floor", floor=True)
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", runs.b), "is no floor", "/b/")
+    one_line(compare(runs.a, runs.b, "--isolated", tmp_path / "floor"), "is a floor", "/floor/")
+
+
+def test_a_run_that_was_not_fed_by_run_a_is_not_isolated(compare, runs):
+    outputs = RunFolder(runs.a).require_manifest("features")["outputs"]
+    digest = sha256_json({name: entry["sha256"] for name, entry in outputs.items()})
+    write_stage(RunFolder(runs.isolated), "clusters", inputs={"features": digest})
+    assert compare(runs.a, runs.b, "--isolated", runs.isolated).code == 0
+    write_stage(RunFolder(runs.a), "features", {("features", "hr_test"): lambda f: moved(f, 1e-6)})
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "not fed by", "04-clusters")
 
 
 @pytest.mark.parametrize("stage", ["index", "transfer", "metrics"])

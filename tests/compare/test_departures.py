@@ -80,7 +80,8 @@ def test_a_changed_artifact_is_the_first_departure(runs, judge, stage, name):
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_missing_or_damaged_artifact_is_never_agreement(runs, judge, stage):
     for number, name in enumerate(outputs()[stage]):
-        for offset, folder in enumerate((runs.a, runs.b)):
+        readers = (runs.b,) if name.startswith("segments/") else (runs.a, runs.b)  # run a has snapshots instead
+        for offset, folder in enumerate(readers):
             path = RunFolder(folder).output_path(stage, name)
             whole = path.read_bytes()
             path.unlink()  # never written in place: the file is shared

@@ -62,7 +62,7 @@ def test_the_tables_hold_every_row_and_every_quantity():
 def test_a_bound_that_rounding_raised_is_told_with_its_value():
     raised = a_result()
     raised["measured"]["transfer.relative_l2"]["isolated"] = {"value": 0.002, "allowed": 0.00456789, "item": "x"}
-    (line,) = [line for line in agreement_table({"mine": raised}).splitlines() if "transfer network" in line]
+    (line,) = [line for line in agreement_table({"mine": raised}).splitlines() if "whole training" in line]
     assert line.endswith("| <= 0.001 | 0.002 (allowed 0.00457) | 1.5e-07 |")
 
 

@@ -6,6 +6,7 @@ draws of a stage are arrays of its seed, or what the draws' run holds.
 """
 
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 
@@ -17,7 +18,7 @@ from experiment.stages import STAGES
 
 SOURCE = """
 import numpy as np
-from experiment.artifacts import load_array, sha256_json
+from experiment.artifacts import sha256_json
 from experiment.stages import STAGES
 
 VERSION = {version}
@@ -29,8 +30,8 @@ def run(stage):
     info = STAGES[stage.name]
     seen = [VERSION, stage.spec, [stage.inputs.json(name, "result") for name in info.inputs]]
     for name in info.draws:
-        source = stage.draw(name)
-        drawn = np.array([stage.seed(name)]) if source is None else np.array(load_array(source))
+        source = stage.draw(name)  # the fake draws are all arrays
+        drawn = np.array([stage.seed(name) + VERSION - 1]) if source is None else np.array(source)
         stage.out.array(name, drawn)
         seen.append(drawn.tolist())
     stage.out.json("result", sha256_json(seen))
@@ -84,12 +85,12 @@ class FakeSide:
                 write_module(folder, stage)
         write_spec(run)
 
-    def reproduce(self, *options: object) -> list[str]:
+    def reproduce(self, *options: object, versions: Mapping[str, str] | None = None) -> list[str]:
         """Run the side; the stages whose `run` was called, in order."""
         modules = load_modules(self.folder)
         argv = [str(self.run.path), *map(str, options)]
         try:
-            assert main(self.side, modules, lambda: {"fake": "1"}, argv) == 0
+            assert main(self.side, modules, lambda: dict(versions or {"fake": "1"}), argv) == 0
         finally:
             self.called = [stage for stage in STAGES if modules[stage].calls]
             self._calls = {stage: modules[stage].calls for stage in self.called}

@@ -27,7 +27,7 @@ sys.path[:0] = [{project!r}, {tests!r}]
 from fake_side import load_modules
 from experiment.errors import run_command
 from experiment.pipeline import main
-run_command(lambda: main("torch", load_modules(Path({folder!r})), dict, [{run!r}]))
+run_command(lambda: main("torch", load_modules(Path({folder!r})), lambda: {{"fake": "1"}}, [{run!r}]))
 """
 
 

@@ -71,7 +71,7 @@ def test_a_bad_override_is_one_line_and_changes_nothing(paper, text):
         ("resnet101", "crops", [["china.jpg", 0, 0], ["china.jpg", 0, -1]], r"resnet101\.crops"),
         ("transfer", "snapshots", [0], r"transfer\.snapshots has 0"),
         ("transfer", "snapshots", [31562], r"transfer\.snapshots has 31562"),
-        ("transfer", "max_iter", 100, r"transfer\.snapshots has 1000"),
+        ("transfer", "max_iter", 100, r"transfer\.snapshots has 200"),
     ],
 )
 def test_values_that_contradict_each_other_stop(paper, section, key, value, said):

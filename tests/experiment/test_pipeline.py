@@ -9,7 +9,7 @@ import pytest
 from fake_side import FakeSide, downstream, write_module, write_spec
 
 from experiment.errors import UserError
-from experiment.stages import REFERENCE_STAGES, STAGES
+from experiment.stages import FLOOR_STAGES, STAGES
 
 SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
 PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
@@ -112,19 +112,59 @@ def test_only_the_stages_named_are_run(done):
     assert done.reproduce("--only", "svm", "--only", "images") == ["images", "svm"]
 
 
-def test_the_reference_is_a_run_of_its_own_kind(done, tmp_path):
-    other = FakeSide(done.folder, tmp_path / "reference")
-    assert other.reproduce("--reference", "--inputs", done.run.path) == list(REFERENCE_STAGES)
-    assert all(stage.reference for name in REFERENCE_STAGES for stage in other.stages(name))
-    assert other.reproduce("--reference", "--inputs", done.run.path) == []
-    # What was computed in float32 does not stand for it, nor it for that.
-    assert done.reproduce("--reference") == list(REFERENCE_STAGES)
-    assert done.reproduce()[: len(REFERENCE_STAGES)] == list(REFERENCE_STAGES)
+def test_the_floor_is_a_run_of_its_own_kind(tmp_path):
+    caffe = FakeSide(tmp_path / "side", tmp_path / "run", side="caffe")
+    caffe.reproduce()
+    options = ("--floor", "--inputs", caffe.run.path, "--draws", caffe.run.path)
+    floor = FakeSide(caffe.folder, tmp_path / "floor", side="caffe")
+    assert floor.reproduce(*options) == list(FLOOR_STAGES)
+    assert all(stage.floor for name in FLOOR_STAGES for stage in floor.stages(name))
+    assert floor.reproduce(*options) == []
+    # Neither stands for the other.
+    assert caffe.reproduce("--floor") == list(FLOOR_STAGES)
+    assert caffe.reproduce()[: len(FLOOR_STAGES)] == list(FLOOR_STAGES)
 
 
-def test_the_caffe_side_has_no_reference(tmp_path):
+def test_the_port_has_no_floor(side):
     with pytest.raises(SystemExit):
-        FakeSide(tmp_path / "side", tmp_path / "run", side="caffe").reproduce("--reference")
+        side.reproduce("--floor")
+
+
+def test_an_isolated_run_goes_on_from_the_other_sides_own_outputs(side, tmp_path):
+    caffe = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
+    caffe.reproduce()
+    side.reproduce("--draws", caffe.run.path)
+    assert all(stage.forced("result") is None for stage in side.stages("transfer"))
+    isolated = FakeSide(side.folder, tmp_path / "isolated")
+    isolated.reproduce("--inputs", caffe.run.path, "--draws", caffe.run.path)
+    (stage,) = isolated.stages("transfer")
+    assert stage.forced("fc1_bias_initial").tolist() == caffe.drawn()["fc1_bias_initial"]
+    (stage,) = isolated.stages("clusters")
+    assert stage.forced("initial_centroids") is None  # only where the table of stages says so
+
+
+def test_draws_of_another_specification_are_not_taken(side, tmp_path, capsys):
+    caffe = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
+    write_spec(caffe.run.path, transfer=5)
+    caffe.reproduce()
+    side.reproduce("--draws", caffe.run.path)
+    assert "transfer: " in capsys.readouterr().err
+    assert side.drawn()["initial_centroids"] == caffe.drawn()["initial_centroids"]
+    assert all(stage.draw("fc1_bias_initial") is None for stage in side.stages("transfer"))
+
+
+def test_a_damaged_draw_stops_in_one_line(side, tmp_path):
+    caffe = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
+    caffe.reproduce()
+    path = caffe.run.output_path("clusters", "initial_centroids")
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match="initial_centroids"):
+        side.reproduce("--draws", caffe.run.path)
+
+
+def test_other_versions_of_what_computes_rerun_everything(done):
+    assert done.reproduce(versions={"fake": "2"}) == list(STAGES)
+    assert done.reproduce(versions={"fake": "2"}) == []
 
 
 def test_a_stage_without_its_inputs_stops(side):
@@ -148,7 +188,9 @@ def test_inputs_come_from_another_run_when_it_is_given(done, tmp_path):
 
 def test_draws_come_from_another_run_when_it_is_given(side, tmp_path):
     other = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
-    write_spec(other.run.path, run=99)
+    for stage in DRAWING:
+        write_module(other.folder, stage, version=2)
+    write_module(other.folder, "resnet101", version=2)
     side.reproduce()
     own = side.drawn()
     assert side.reproduce("--draws", other.run.path) == []  # it holds no draws yet

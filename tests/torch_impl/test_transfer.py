@@ -10,9 +10,11 @@ import pytest
 import scipy.stats
 import torch
 
+from compare.check import TOLERANCES, Judge, read_tolerances
+from compare.stages import STAGE_CHECKS
 from experiment.artifacts import RunFolder
 from prototxt import generate
-from tests.conftest import caffe_case, make_stage, relative_l2, user_error, write_files
+from tests.conftest import CaffeResult, caffe_case, make_stage, relative_l2, user_error, write_files
 from torch_impl import transfer
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import read_prototxt
@@ -183,19 +185,26 @@ def test_drawn_weights_are_normal_with_msras_variance_as_caffes_are(norm, caffe,
         assert not caffe(f"msra-{norm}").array(f"parameters_out/{layer}.1").any()
 
 
-def trained(folder: Path, reference: bool = False) -> RunFolder:
-    """The stage run from INITIAL, as if Caffe had drawn it, with snapshots after 20 and 41 iterations."""
-    spec = {"transfer": SETTINGS | {"snapshots": [20, 41]}}
+def trained(folder: Path, caffe: CaffeResult, isolated: bool) -> RunFolder:
+    """The stage run beside what Caffe's solver left: from INITIAL, with snapshots after 20, 21 and 41 iterations."""
+    spec = {"transfer": SETTINGS | {"snapshots": [20, 21, 41]}}
     earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
     texts = {"transfer_train.prototxt": TRAIN_NET, "solver.prototxt": solver_text()}
     stage = make_stage(folder / "run", "transfer", spec, earlier, prototxts=texts)
-    stage.reference = reference
     draws = make_stage(folder / "caffe", "transfer", spec)
-    for layer, blobs in INITIAL.items():
-        draws.out.array(f"{layer}_weight_initial", blobs[0])
-        draws.out.array(f"{layer}_bias_initial", blobs[1])
+    for output, blob in zip(transfer.PARAMETERS, BLOBS, strict=True):
+        draws.out.array(f"{output}_initial", INITIAL[blob[:3]][int(blob[4:])])
+        for iteration in (20, 21, 41):
+            for name, kind in ((output, "parameters"), (f"{output}_history", "history")):
+                draws.out.array(
+                    f"snapshots/{iteration}/{name}", caffe.array(f"{iteration}/{kind}/{blob}").astype(np.float32)
+                )
+        draws.out.array(output, caffe.array(f"60/parameters/{blob}"))
+    draws.out.array("loss", caffe.array("per_iteration/loss").astype(np.float32))
     draws.out.finish({})
     stage._draws = RunFolder(folder / "caffe")
+    if isolated:
+        stage.inputs = RunFolder(folder / "run")  # another object than the run itself
     transfer.run(stage)
     stage.out.finish({})
     return RunFolder(folder / "run")
@@ -203,7 +212,8 @@ def trained(folder: Path, reference: bool = False) -> RunFolder:
 
 def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
     """The stage from Caffe's initial weights: what it leaves is what Caffe's solver had."""
-    run, expected = trained(tmp_path), caffe("two drops of the rate")
+    expected = caffe("two drops of the rate")
+    run = trained(tmp_path, expected, isolated=False)
     np.testing.assert_allclose(
         run.array("transfer", "loss"), expected.array("per_iteration/loss"), rtol=TRAINED, atol=LOSS
     )
@@ -216,15 +226,65 @@ def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
         assert relative_l2(found, expected.array(f"41/history/{blob}")) <= TRAINED
 
 
-def test_reference_is_the_same_training_in_float64(tmp_path, caffe):
-    """Caffe's float32 weights lie near it, but not on it, and it is float64 throughout."""
-    run, expected = trained(tmp_path, reference=True), caffe("two drops of the rate")
-    for output, blob in zip(("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias"), BLOBS, strict=True):
-        final = run.array("transfer", output)
-        assert final.dtype == run.array("transfer", f"snapshots/41/{output}_history").dtype == np.float64
-        error = relative_l2(expected.array(f"60/parameters/{blob}").astype(np.float64), final)
-        assert 1e-9 < error <= TRAINED
-    assert run.array("transfer", "loss").dtype == np.float64
+def test_isolated_the_stage_goes_on_from_caffes_snapshots(tmp_path, caffe):
+    """After the segment from 20 to 21, and from 21 to 41, it has what Caffe had, the rate's drop at 20 included."""
+    expected = caffe("two drops of the rate")
+    run = trained(tmp_path, expected, isolated=True)
+    for output, blob in zip(transfer.PARAMETERS, BLOBS, strict=True):
+        for end in (21, 41):
+            for name, kind in ((output, "parameters"), (f"{output}_history", "history")):
+                found = run.array("transfer", f"segments/{end}/{name}")
+                assert relative_l2(found, expected.array(f"{end}/{kind}/{blob}")) <= TRAINED
+    # It starts there, and not from its own trajectory: the two differ in their last digits.
+    own = [run.array("transfer", f"snapshots/41/{name}") for name in transfer.PARAMETERS]
+    forced = [run.array("transfer", f"segments/41/{name}") for name in transfer.PARAMETERS]
+    assert any((x != y).any() for x, y in zip(own, forced, strict=True))
+
+
+class PyTorchsMomentum(SGDSolver):
+    """The rate outside the history, as torch.optim.SGD has it."""
+
+    def step(self, features, labels):
+        before = self.settings.base_lr * self.settings.gamma ** (max(self.iteration - 1, 0) // self.settings.stepsize)
+        for history in self.history:
+            history.mul_(self.rate() / before)
+        return super().step(features, labels)
+
+
+class NoDecayOnBiases(SGDSolver):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.decay_mult = [1, 0, 1, 0]
+
+
+class LateDrop(SGDSolver):
+    """The rate of the iteration before."""
+
+    def rate(self):
+        self.iteration -= 1
+        rate = super().rate() if self.iteration >= 0 else self.settings.base_lr
+        self.iteration += 1
+        return rate
+
+
+@pytest.mark.parametrize("solver", [SGDSolver, PyTorchsMomentum, NoDecayOnBiases, LateDrop])
+def test_the_comparison_tells_a_wrong_update_from_a_right_one(solver, tmp_path, caffe, monkeypatch):
+    monkeypatch.setattr(transfer, "SGDSolver", solver)
+    b = trained(tmp_path, caffe("two drops of the rate"), isolated=True)
+    judge = Judge(read_tolerances(TOLERANCES), "isolated")
+    checks = list(STAGE_CHECKS["transfer"](RunFolder(tmp_path / "caffe"), b, judge))
+    if solver is SGDSolver:
+        assert [(check.item, check.value, check.detail) for check in checks if not check.agrees] == []
+    else:
+        # Found after one step from Caffe's state, ten times over the bound, whatever the trajectory does.
+        step = max(check.value / check.allowed for check in checks if check.quantity == "step_history")
+        assert step > 10
+        assert not all(check.agrees for check in checks)
+
+
+def test_chained_the_stage_has_no_segments(tmp_path, caffe):
+    run = trained(tmp_path, caffe("two drops of the rate"), isolated=False)
+    assert not any(name.startswith("segments/") for name in run.require_manifest("transfer")["outputs"])
 
 
 def test_shuffling_is_refused(tmp_path):
