@@ -5,6 +5,7 @@ folders and computes nothing.
 """
 
 import argparse
+import contextlib
 import fcntl
 import hashlib
 import os
@@ -12,7 +13,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
 from experiment.errors import UserError
@@ -121,16 +122,25 @@ def main(
     draws = RunFolder(arguments.draws) if arguments.draws else None
     reuse = RunFolder(arguments.reuse) if arguments.reuse else None
     check_spec(run)
-    with open(run.path / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{run.path} is in use by another run: wait for it, or choose RUN=") from None
+    with locked(run.path):
         floor = side == "caffe" and arguments.floor
         found = versions()
         for name in FLOOR_STAGES if floor else arguments.only or STAGES:
             run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, floor)
     return 0
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a run's folder for one process; the lock needs no file, which another user might own."""
+    folder = os.open(path, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise UserError(f"{path} is in use by another run: wait for it, or choose RUN=") from None
+    finally:
+        os.close(folder)
 
 
 def main_description(side: str) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from experiment.artifacts import read_json, sha256_file, sha256_json, write_json
 from experiment.errors import UserError, run_command
+from experiment.pipeline import locked
 from experiment.spec import apply_override, check_together, read_profile
 from prototxt.generate import prototxts
 
@@ -49,6 +50,14 @@ def resolve(
             raise UserError(f"features.mean = 'file' but MEAN={mean or ''} is no file: pass ResNet_mean.binaryproto")
         external["mean"] = {"path": str(mean.resolve()), "sha256": sha256_file(mean)}
     run.mkdir(parents=True, exist_ok=True)
+    with locked(run):
+        return write_run(run, profile, values, sources, external)
+
+
+def write_run(
+    run: Path, profile: str, values: dict[str, Any], sources: dict[str, str], external: dict[str, Any]
+) -> dict[str, Any]:
+    """Write the run's photographs, prototxts and spec.json, and return the spec."""
     external["photographs"] = copy_photographs(run / "photographs", [n for n, _, _ in values["resnet101"]["crops"]])
     (run / "prototxt").mkdir(exist_ok=True)
     digests = {}
@@ -88,7 +97,8 @@ def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -
     if path is None:
         raise UserError(f"PROFILE={profile} needs the backbone's weights: {HOW_TO_GET_WEIGHTS}")
     if not path.is_file():
-        raise UserError(f"WEIGHTS={path} is not a file: {HOW_TO_GET_WEIGHTS}")
+        remedy = f"leave WEIGHTS out for {backbone['weights_file']}" if backbone["weights_file"] else HOW_TO_GET_WEIGHTS
+        raise UserError(f"WEIGHTS={path} is not a file: {remedy}")
     digest = sha256_file(path)
     if digest != backbone["weights_sha256"]:
         raise UserError(

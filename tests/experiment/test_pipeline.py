@@ -227,10 +227,11 @@ def test_another_sides_stages_are_not_taken_over(done, tmp_path):
 
 
 def test_a_run_in_use_is_refused(done):
-    with open(done.run.path / ".lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(UserError, match="in use"):
-            done.reproduce()
+    folder = os.open(done.run.path, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    with pytest.raises(UserError, match="in use"):
+        done.reproduce()
+    os.close(folder)
     assert done.reproduce() == []
 
 
