@@ -32,8 +32,12 @@ endif
 
 resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path),--devkit '$(devkit_path)') \
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(foreach s,$(SET),--set '$(s)') --run
+# Make's lists are parted by blanks, so a path cannot hold one.
+$(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
+$(if $(filter-out 1,$(words $(THREADS)))$(shell printf '%s' '$(THREADS)' | tr -d 0-9),$(error THREADS=$(THREADS) must be a whole number; 0 is all))
+
 # What the container must see besides the project: paths outside it that the user named.
-reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(realpath $(path))')
+reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew

@@ -28,7 +28,7 @@ SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
         "weights_sha256": str,
     },
     "features": {
-        "blob": str,
+        "blob": ("pool5",),
         "mean": ("channels", "file"),
         "mean_bgr": list,
         "batch_size": int,
@@ -66,9 +66,9 @@ ITEMS: dict[str, type | tuple[type, ...]] = {
 }
 POSITIVE = {
     "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.widths", "backbone.blocks",
-    "backbone.classes", "features.batch_size", "clusters.k", "clusters.max_iter", "transfer.n1", "transfer.n2",
-    "transfer.base_lr", "transfer.stepsize", "transfer.max_iter", "transfer.batch_size", "svm.c", "svm.tolerance",
-    "resnet101.size",
+    "backbone.classes", "features.batch_size", "features.blob_images", "clusters.k", "clusters.max_iter",
+    "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize", "transfer.max_iter", "transfer.batch_size",
+    "svm.c", "svm.tolerance", "resnet101.size",
 }  # fmt: skip
 
 
@@ -169,6 +169,10 @@ def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
     for section in ("features", "resnet101"):
         if len(values[section]["mean_bgr"]) != 3:
             raise UserError(f"{where}: {section}.mean_bgr must hold three values, blue first")
+    if not 0 <= transfer["momentum"] < 1 or transfer["weight_decay"] < 0:
+        raise UserError(f"{where}: transfer.momentum must lie in [0, 1) and transfer.weight_decay not be negative")
+    if not values["resnet101"]["crops"]:
+        raise UserError(f"{where}: resnet101.crops must name one crop at least")
     if any(top < 0 or left < 0 for _, top, left in values["resnet101"]["crops"]):
         raise UserError(f"{where}: resnet101.crops must not begin before pixel 0")
     outside = [i for i in transfer["snapshots"] if not 1 <= i <= transfer["max_iter"]]

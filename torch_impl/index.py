@@ -23,6 +23,10 @@ def run(stage: Stage) -> None:
     both = set(ids["trainval"]) & set(ids["test"])
     if both:
         raise UserError(f"{devkit / 'ImageSets/Main'}: {min(both)} is in both splits: take it out of one")
+    for split, image_ids in ids.items():
+        for path in (devkit / "JPEGImages" / f"{image_id}.jpg" for image_id in image_ids):
+            if not path.is_file():
+                raise UserError(f"{path} is missing but the {split} list names it: add it or take it off the list")
     classes, labels = read_labels(devkit, {stage.spec["index"][split]: ids[split] for split in SPLITS})
     stage.out.json("classes", classes)
     for split in SPLITS:
@@ -30,24 +34,23 @@ def run(stage: Stage) -> None:
         stage.out.array(f"labels_{split}", labels[stage.spec["index"][split]])
     digests = {}
     for image_id in ids["trainval"] + ids["test"]:
-        path = devkit / "JPEGImages" / f"{image_id}.jpg"
-        if not path.is_file():
-            raise UserError(f"{path} is missing although ImageSets/Main lists it: add the image or mend the list")
-        digests[image_id] = hashlib.sha256(path.read_bytes()).hexdigest()
+        digests[image_id] = hashlib.sha256((devkit / "JPEGImages" / f"{image_id}.jpg").read_bytes()).hexdigest()
     stage.out.json("image_sha256", digests)
 
 
 def read_split(devkit: Path, split: str) -> list[str]:
     """The image ids of a split, in the order of ImageSets/Main/<split>.txt (line ends of any kind)."""
+    if not PLAIN_NAME.fullmatch(split):
+        raise UserError(f"index: {split!r} is not the name of a split: SET=index.trainval= or index.test=")
     path = devkit / "ImageSets" / "Main" / f"{split}.txt"
     if not path.is_file():
         raise UserError(f"{path} is missing: a devkit needs it, one image id a line")
-    ids = read_list(path).split()
+    ids = [line.strip() for line in read_list(path).splitlines() if line.strip()]
     if not ids:
         raise UserError(f"{path} is empty: list the split's image ids, one a line")
     seen = set()
     for image_id in ids:
-        if not PLAIN_NAME.fullmatch(image_id):
+        if not PLAIN_NAME.fullmatch(image_id) or len(image_id.split()) != 1:
             raise UserError(f"{path}: {image_id!r} is not an image id: ids are file names without .jpg")
         if image_id in seen:
             raise UserError(f"{path}: {image_id} is listed twice: take one away")
@@ -58,7 +61,7 @@ def read_split(devkit: Path, split: str) -> list[str]:
 def read_list(path: Path) -> str:
     """The text of a list; a `UserError` where it is none."""
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} cannot be read ({error}): replace it by a text file") from None
 
