@@ -48,6 +48,12 @@ def main() -> int:
     isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated", floor_run)) if isolated_run else []
     print_table(isolated, chained)
     result = verdict(a, b, isolated, chained)
+    for row in ROWS:
+        sides = [maps[row] if maps else None for maps in result["map_11point"].values()]
+        told = " and ".join("none" if value is None else f"{100 * value:.2f}" for value in sides)
+        print(f"mAP (11-point, each side by itself) {row}: {told}")
+    if not isolated:
+        print("chained only: without --isolated the stages' own arithmetic is not judged")
     if arguments.json:
         write_json(arguments.json, result)
     print(result["sentence"])
