@@ -3,7 +3,7 @@
 import caffe
 import numpy as np
 
-from caffe_impl.net import forward_images, load_net, read_mean, write_blobs
+from caffe_impl.net import all_blobs, forward_images, load_net, read_mean, write_blobs
 from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
@@ -37,6 +37,7 @@ def extract_features(
 def run(stage: Stage) -> None:
     """Features of all images, and every blob of the first HR trainval images."""
     spec = stage.spec["features"]
+    batch_size = stage.batch_size(spec["batch_size"])
     net = load_net(stage.prototxt("backbone.prototxt"), stage.external("weights"))
     mean = np.array(spec["mean_bgr"], np.float32)
     if spec["mean"] == "file":
@@ -44,8 +45,8 @@ def run(stage: Stage) -> None:
     for split in SPLITS:
         for resolution in RESOLUTIONS:
             name = f"{resolution}_{split}"
-            images = stage.inputs.array("images", name)
-            features = extract_features(net, images, mean, spec["blob"], spec["batch_size"], f"features {name}")
+            images = stage.inputs.array("images", name)[: stage.limit]
+            features = extract_features(net, images, mean, spec["blob"], batch_size, f"features {name}")
             stage.out.array(name, features)
-    forward_images(net, stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]], mean)
-    write_blobs(stage.out, net)
+    images = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
+    write_blobs(stage.out, all_blobs(net, images, mean, stage.batch_size(len(images))))

@@ -5,14 +5,14 @@ is not in it. So a caffemodel is read and compared here before Caffe sees it.
 """
 
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 import caffe
 import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from experiment.artifacts import StageWriter
+from experiment.artifacts import StageWriter, batches
 from experiment.errors import UserError
 
 LEGACY_AXES = 4  # before 2015 every blob was stored as num x channels x height x width
@@ -117,15 +117,24 @@ def forward_rows(net: caffe.Net, rows: np.ndarray) -> None:
     net.forward()
 
 
-def write_blobs(out: StageWriter, net: caffe.Net) -> None:
-    """Write every blob of the prototxt as the last forward pass left it, and their names in the net's order.
+def all_blobs(net: caffe.Net, images_bgr: np.ndarray, mean: np.ndarray, batch_size: int) -> Dict[str, np.ndarray]:
+    """Every blob of the prototxt as a forward pass leaves it, by name in the net's order; images as `forward_images`.
 
     The copies that Caffe makes of a blob that several layers read (its Split layers, which no prototxt has) are
     left out.
     """
     layers = zip(net._layer_names, net.layers)
     copies = {top for name, layer in layers if layer.type == "Split" for top in net.top_names[name]}
-    names = [name for name in net.blobs if name not in copies]
-    out.json("blob_names", names)
-    for position, name in enumerate(names):
-        out.array(f"blobs/{position:03d}-{name}", net.blobs[name].data)
+    parts: Dict[str, List[np.ndarray]] = {name: [] for name in net.blobs if name not in copies}
+    for batch in batches(len(images_bgr), batch_size):
+        forward_images(net, images_bgr[batch], mean)
+        for name, blobs in parts.items():
+            blobs.append(net.blobs[name].data.copy())
+    return {name: np.concatenate(blobs) for name, blobs in parts.items()}
+
+
+def write_blobs(out: StageWriter, blobs: Mapping[str, np.ndarray]) -> None:
+    """Write blobs and their names in their order."""
+    out.json("blob_names", list(blobs))
+    for position, (name, blob) in enumerate(blobs.items()):
+        out.array(f"blobs/{position:03d}-{name}", blob)

@@ -10,7 +10,7 @@ import caffe
 import numpy as np
 
 from caffe_impl.jpeg import read_jpeg
-from caffe_impl.net import forward_images, load_net, write_blobs
+from caffe_impl.net import all_blobs, load_net, write_blobs
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 
@@ -76,5 +76,5 @@ def run(stage: Stage) -> None:
     stage.out.add_file("weights", WEIGHTS_FILE)
     photographs = cut_crops(stage.external("photographs"), spec["crops"], spec["size"])
     stage.out.array("photographs", photographs)
-    forward_images(net, photographs, np.array(spec["mean_bgr"], np.float32))
-    write_blobs(stage.out, net)
+    mean = np.array(spec["mean_bgr"], np.float32)
+    write_blobs(stage.out, all_blobs(net, photographs, mean, stage.batch_size(len(photographs))))

@@ -139,8 +139,9 @@ def run(stage: Stage) -> None:
     initial = None
     drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
     if all(array is not None for array in drawn):
-        seed = stage.seed("transfer-floor")
-        initial = dict(zip(PARAMETERS, [last_bit_changed(array, seed) for array in drawn] if stage.floor else drawn))
+        if stage.variation == "last-bit":
+            drawn = [last_bit_changed(array, stage.seed("transfer-last-bit")) for array in drawn]
+        initial = dict(zip(PARAMETERS, drawn))
     training = train(
         stage.out.path,
         np.array(stage.inputs.array("features", "lr_trainval")),

@@ -11,13 +11,13 @@ from experiment.stages import SPLITS
 ROWS_PER_BATCH = 1000  # bounds the memory; rows do not meet in these layers
 
 
-def apply_transfer(net: caffe.Net, features: np.ndarray, blob: str) -> np.ndarray:
+def apply_transfer(net: caffe.Net, features: np.ndarray, blob: str, rows_per_batch: int = ROWS_PER_BATCH) -> np.ndarray:
     """Features through the transfer network: (n, D) float32 to (n, N2) float32, (n, N1) where `blob` is fc1.
 
     fc1 is read after the whole pass, when the ReLU has overwritten it.
     """
     rows = []
-    for batch in batches(len(features), ROWS_PER_BATCH):
+    for batch in batches(len(features), rows_per_batch):
         forward_rows(net, features[batch])
         rows.append(net.blobs[blob].data.copy())
     return np.concatenate(rows)
@@ -31,4 +31,5 @@ def run(stage: Stage) -> None:
             blob.data[...] = stage.inputs.array("transfer", f"{layer}_{kind}")
     for split in SPLITS:
         features = stage.inputs.array("features", f"lr_{split}")
-        stage.out.array(split, apply_transfer(net, features, stage.spec["transfer_features"]["blob"]))
+        blob, rows_per_batch = stage.spec["transfer_features"]["blob"], stage.batch_size(ROWS_PER_BATCH)
+        stage.out.array(split, apply_transfer(net, features, blob, rows_per_batch))

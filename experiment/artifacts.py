@@ -118,17 +118,17 @@ class RunFolder:
             raise UserError(f"{path} is missing from the run: delete {self.stage_path(stage)} and run again")
         return path
 
-    def array(self, stage: str, name: str, verify: bool = True) -> np.ndarray:
+    def array(self, stage: str, name: str) -> np.ndarray:
         """An output array, memory-mapped read-only.
 
-        Raises `UserError` where the file is missing, is not an array, or (unless `verify` is false) does not
-        have the dtype, shape and sha256 that the manifest records.
+        Raises `UserError` where the file is missing, is not an array, or does not have the dtype, shape and sha256
+        that the manifest records.
         """
         path = self.output_path(stage, name)
         array = load_array(path)
         entry = self.require_manifest(stage)["outputs"][name]
         recorded = (entry["dtype"], tuple(entry["shape"]))
-        if (array.dtype.str, array.shape) != recorded or (verify and sha256_array(array) != entry["sha256"]):
+        if (array.dtype.str, array.shape) != recorded or sha256_array(array) != entry["sha256"]:
             raise UserError(f"{path} is not what its manifest records: delete {path.parent} and run again")
         return array
 

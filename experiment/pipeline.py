@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import platform
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Seque
 
 from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
 from experiment.errors import UserError
-from experiment.stages import FLOOR_STAGES, STAGES
+from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
 
 
 class Stage:
@@ -28,7 +29,7 @@ class Stage:
     spec : the values of the sections that the stage may see, {"section": {"key": value}}.
     inputs : the run folder that earlier stages are read from (another side's where the run is isolated).
     out : the writer of this stage's outputs.
-    floor : whether the stage's drawn weights are to be changed in their last bit first (the Caffe side only).
+    variation : in what way it is run otherwise (`experiment.stages.VARIATIONS`), "" where it is not.
     """
 
     def __init__(
@@ -38,12 +39,12 @@ class Stage:
         inputs: RunFolder,
         draws: Optional[RunFolder],
         out: StageWriter,
-        floor: bool = False,
+        variation: str = "",
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.out = out
-        self.floor = floor
+        self.variation = variation
         self._run = run
         self._draws = draws
         values = run.spec["values"]
@@ -53,6 +54,15 @@ class Stage:
     def seed(self, stream: str) -> int:
         """The seed of a named random stream, 31 bits, from the run's one seed."""
         return int.from_bytes(hashlib.sha256(f"{self._seed}/{stream}".encode()).digest()[:4], "big") & 0x7FFFFFFF
+
+    @property
+    def limit(self) -> Optional[int]:
+        """How many images of each split and resolution the stage features takes; None for all."""
+        return VARIED_IMAGES if self.variation else None
+
+    def batch_size(self, size: int) -> int:
+        """How many rows are computed at once where the specification or the stage says `size`."""
+        return (size // 2 or 2) if self.variation == "batch" else size
 
     def external(self, name: str) -> Optional[Path]:
         """The path of a file or folder from outside the run; None where the run has none of that name.
@@ -110,9 +120,8 @@ def main(
     parser.add_argument("--reuse", type=Path, help="take over stages of this run that would be the same")
     stages = parser.add_mutually_exclusive_group()
     stages.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
-    if side == "caffe":
-        told = f"only {', '.join(FLOOR_STAGES)}, from drawn weights that are changed in their last bit"
-        stages.add_argument("--floor", action="store_true", help=told)
+    told = "run what this can touch otherwise, without changing what is computed"
+    stages.add_argument("--vary", choices=list(VARIATIONS[side]), default="", help=told)
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
     if before is not None:
@@ -121,12 +130,15 @@ def main(
     inputs = RunFolder(arguments.inputs) if arguments.inputs else run
     draws = RunFolder(arguments.draws) if arguments.draws else None
     reuse = RunFolder(arguments.reuse) if arguments.reuse else None
+    if arguments.vary and inputs is run:
+        raise UserError(
+            f"--vary {arguments.vary} needs --inputs: what is varied is compared with a run of equal inputs"
+        )
     check_spec(run)
     with locked(run.path):
-        floor = side == "caffe" and arguments.floor
         found = versions()
-        for name in FLOOR_STAGES if floor else arguments.only or STAGES:
-            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, floor)
+        for name in VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES:
+            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary)
     return 0
 
 
@@ -173,11 +185,11 @@ def run_stage(
     draws: Optional[RunFolder],
     reuse: Optional[RunFolder],
     threads: int,
-    floor: bool,
+    variation: str,
 ) -> None:
     """Bring one stage up to date and say in one line what was done."""
     draws = draws if draws is not None and offers_draws(draws, name, run, inputs) else None
-    parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "floor": floor}
+    parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "variation": variation}
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -190,7 +202,7 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name), floor)
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name), variation)
     modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(
@@ -203,9 +215,28 @@ def run_stage(
             "seconds": round(seconds, 3),
             "threads": threads or os.cpu_count(),
             "versions": versions,
+            "machine": machine(),
         }
     )
     print(f"{side} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def machine() -> Dict[str, Any]:
+    """What the stage ran on: the processor as the system names it, its cores, the kernel."""
+    names = [line.partition(":")[2].strip() for line in cpu_lines() if line.startswith("model name")]
+    return {
+        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+    }
+
+
+def cpu_lines() -> List[str]:
+    """The lines of Linux's /proc/cpuinfo; none elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return []
 
 
 def offers_draws(draws: RunFolder, name: str, run: RunFolder, inputs: RunFolder) -> bool:
@@ -236,7 +267,7 @@ def key_parts(
     forced = info.forced and inputs is not run
     return {
         "side": side,
-        "spec": {section: spec["values"][section] for section in (*info.sections, "run")},
+        "spec": {section: spec["values"][section] for section in (*info.sections, *["run"] * info.seeded)},
         "inputs": {
             earlier: sha256_json(
                 {key: entry["sha256"] for key, entry in inputs.require_manifest(earlier)["outputs"].items()}

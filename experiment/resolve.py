@@ -9,11 +9,12 @@ from typing import Any
 
 from experiment.artifacts import read_json, sha256_file, sha256_json, write_json
 from experiment.errors import UserError, run_command
-from experiment.pipeline import locked
+from experiment.pipeline import fingerprint, locked
 from experiment.spec import apply_override, check_together, read_profile
 from prototxt.generate import prototxts
 
 ROOT = Path(__file__).resolve().parent.parent
+HASHED_FOLDERS = ("ImageSets/Main", "Annotations")  # of a devkit; its photographs the stage index hashes
 
 HOW_TO_GET_VOC2007 = (
     "get VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from the PASCAL VOC2007 page, unpack both into one "
@@ -43,7 +44,7 @@ def resolve(
     for override in overrides:
         apply_override(values, sources, override)
     check_together(values, f"PROFILE={profile}")
-    external = {"devkit": {"path": str(find_devkit(devkit, profile))}}
+    external: dict[str, dict[str, Any]] = {"devkit": {"path": str(find_devkit(devkit, profile))}}
     external["weights"] = find_weights(weights, values["backbone"], profile)
     if values["features"]["mean"] == "file":
         if mean is None or not mean.is_file():
@@ -51,6 +52,7 @@ def resolve(
         external["mean"] = {"path": str(mean.resolve()), "sha256": sha256_file(mean)}
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
+        external["devkit"] = with_content(external["devkit"], run / "spec.json")
         return write_run(run, profile, values, sources, external)
 
 
@@ -89,6 +91,24 @@ def find_devkit(devkit: Path | None, profile: str) -> Path:
         if (folder / "JPEGImages").is_dir():
             return folder
     raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
+
+
+def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:
+    """A devkit's entry with a hash of its lists and one of its annotations, names and bytes; those of the earlier
+    spec.json where the files' names, sizes and times are still the same.
+
+    "content" is what two runs must share to be comparable, with the photographs' hashes that the stage index writes;
+    "listing" only tells whether it must be computed anew.
+    """
+    listing = fingerprint({"path": entry["path"]})
+    before = read_json(earlier).get("external", {}).get("devkit", {}) if earlier.is_file() else {}
+    content = before.get("content", {})
+    if before.get("path") != entry["path"] or before.get("listing") != listing or set(content) != set(HASHED_FOLDERS):
+        content = {}
+        for folder in HASHED_FOLDERS:
+            files = sorted(path for path in Path(entry["path"], folder).glob("*") if path.is_file())
+            content[folder] = sha256_json({path.name: sha256_file(path) for path in files})
+    return {**entry, "listing": listing, "content": content}
 
 
 def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -> dict[str, str]:

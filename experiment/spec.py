@@ -54,6 +54,7 @@ SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
     "transfer_features": {"blob": ("fc2", "fc1", "prob")},
     "svm": {"scale": ("mean_norm", "none"), "c": float, "tolerance": float},
     "resnet101": {"crops": list, "size": int, "mean_bgr": list},
+    "compare": {"margin": float, "resamples": int},
 }
 # What each item of a list is; for resnet101.crops the parts of an item: file, top pixel, left pixel.
 ITEMS: dict[str, type | tuple[type, ...]] = {
@@ -68,7 +69,7 @@ POSITIVE = {
     "images.hr_size", "images.lr_size", "backbone.conv1_channels", "backbone.widths", "backbone.blocks",
     "backbone.classes", "features.batch_size", "features.blob_images", "clusters.k", "clusters.max_iter",
     "transfer.n1", "transfer.n2", "transfer.base_lr", "transfer.stepsize", "transfer.max_iter", "transfer.batch_size",
-    "svm.c", "svm.tolerance", "resnet101.size",
+    "svm.c", "svm.tolerance", "resnet101.size", "compare.margin", "compare.resamples",
 }  # fmt: skip
 
 

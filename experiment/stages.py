@@ -16,6 +16,7 @@ class StageInfo(NamedTuple):
     prototxts: Tuple[str, ...] = ()  # files under the run's prototxt/
     draws: Tuple[str, ...] = ()  # outputs of the Caffe side's own stage that the port starts from
     forced: bool = False  # isolated, the port also goes on from the Caffe side's snapshots of this stage
+    seeded: bool = False  # draws from the run's seed where it is given no draws
 
 
 STAGES: Dict[str, StageInfo] = {
@@ -24,7 +25,7 @@ STAGES: Dict[str, StageInfo] = {
     "features": StageInfo(
         ("features", "backbone"), ("images",), external=("weights", "mean"), prototxts=("backbone.prototxt",)
     ),
-    "clusters": StageInfo(("clusters",), ("features",), draws=("initial_centroids",)),
+    "clusters": StageInfo(("clusters",), ("features",), draws=("initial_centroids",), seeded=True),
     "pseudo_labels": StageInfo(("pseudo_labels",), ("features", "clusters")),
     "transfer": StageInfo(
         ("transfer",),
@@ -32,6 +33,7 @@ STAGES: Dict[str, StageInfo] = {
         prototxts=("transfer_train.prototxt", "solver.prototxt"),
         draws=("fc1_weight_initial", "fc1_bias_initial", "fc2_weight_initial", "fc2_bias_initial"),
         forced=True,
+        seeded=True,
     ),
     "transfer_features": StageInfo(
         ("transfer_features",), ("features", "transfer"), prototxts=("transfer_deploy.prototxt",)
@@ -39,13 +41,31 @@ STAGES: Dict[str, StageInfo] = {
     "svm": StageInfo(("svm",), ("index", "features", "transfer_features")),
     "metrics": StageInfo((), ("index", "svm")),
     "resnet101": StageInfo(
-        ("resnet101",), (), external=("photographs",), prototxts=("resnet101.prototxt",), draws=("weights",)
+        ("resnet101",),
+        (),
+        external=("photographs",),
+        prototxts=("resnet101.prototxt",),
+        draws=("weights",),
+        seeded=True,
     ),
 }
 
-# What the Caffe side also runs with its drawn weights changed in their last bit (--floor): by how much rounding alone
-# moves its result is measured there.
-FLOOR_STAGES = ("transfer",)
+# How a side can run stages otherwise without changing what they compute (--vary), and the stages that it touches. By
+# how much the results move is the noise floor; "reference" is the port in float64, which both sides are measured by.
+MATRIX_STAGES = ("features", "clusters", "pseudo_labels", "transfer", "transfer_features", "resnet101")
+VARIATIONS: Dict[str, Dict[str, Tuple[str, ...]]] = {
+    "caffe": {
+        "threads": MATRIX_STAGES,  # another number of threads: --threads says which
+        "batch": ("features", "transfer_features", "resnet101"),  # batches of half the size
+        "last-bit": ("transfer",),  # the drawn weights changed in their last bit
+    },
+    "torch": {
+        "reference": tuple(STAGES),  # float64
+        "threads": MATRIX_STAGES,
+        "layout": ("features", "resnet101"),  # channels last in memory
+    },
+}
+VARIED_IMAGES = 64  # of each split and resolution: where a run is varied, the stage features takes the first ones only
 
 SPLITS = ("trainval", "test")
 RESOLUTIONS = ("hr", "lr")

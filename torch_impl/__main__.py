@@ -4,6 +4,7 @@ import argparse
 import importlib.metadata
 import platform
 
+import numpy
 import torch
 
 from experiment.errors import run_command
@@ -39,7 +40,15 @@ PACKAGES = ("torch", "numpy", "pillow", "protobuf", "libsvm-official")
 def versions() -> dict[str, str]:
     """The versions of what computes, for the manifest."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    return {"python": platform.python_version(), **found, "blas": blas()}
+
+
+def blas() -> str:
+    """What multiplies matrices: PyTorch's BLAS and convolutions, and numpy's BLAS."""
+    built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
+    found = [line.partition(" (")[0] for line in built if "Math Kernel Library" in line or "MKL-DNN" in line]
+    numpy_blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
+    return "; ".join([*found, f"numpy: {numpy_blas['name']} {numpy_blas['version']}"])
 
 
 def set_threads(arguments: argparse.Namespace) -> None:

@@ -4,6 +4,7 @@ Each layer type is one function; the decisions (`# D..`) mark where Caffe does o
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,34 @@ from torch_impl.caffe_proto import enum_label, read_caffemodel, read_prototxt
 FLT_MIN = float(np.finfo(np.float32).tiny)  # Caffe clamps probabilities here before the log
 
 
+@dataclass(frozen=True)
+class Arithmetic:
+    """The type that a net computes in, and how it holds tensors of four axes in memory."""
+
+    dtype: torch.dtype = torch.float32
+    memory_format: torch.memory_format = torch.contiguous_format
+
+    @property
+    def dtype_name(self) -> str:
+        """The type as numpy names it."""
+        return str(self.dtype).removeprefix("torch.")
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """A tensor as the net wants it; integers (labels) stay as they are."""
+        tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        return tensor.contiguous(memory_format=self.memory_format) if tensor.ndim == 4 else tensor
+
+
+FLOAT32 = Arithmetic()
+
+
+def arithmetic_of(variation: str) -> Arithmetic:
+    """How a run that is varied so (`experiment.stages.VARIATIONS`) computes."""
+    if variation == "reference":
+        return Arithmetic(dtype=torch.float64)
+    return Arithmetic(memory_format=torch.channels_last) if variation == "layout" else FLOAT32
+
+
 class CaffeNet:
     """A net in the order of its prototxt.
 
@@ -27,15 +56,22 @@ class CaffeNet:
     parameters : layer name to its blobs in Caffe's order and shapes; filled by `load` or `set_parameters`.
     parameter_shapes : the same with shapes, known from the prototxt alone.
     blob_shapes : blob name to shape in forward order, inputs first, for the batch size of the prototxt.
+    arithmetic : in what type and memory layout it computes.
     """
 
-    def __init__(self, prototxt: Path, input_shapes: Mapping[str, tuple[int, ...]] | None = None) -> None:
+    def __init__(
+        self,
+        prototxt: Path,
+        input_shapes: Mapping[str, tuple[int, ...]] | None = None,
+        arithmetic: Arithmetic = FLOAT32,
+    ) -> None:
         """Read the prototxt and work out every shape.
 
         `input_shapes` gives the shapes of tops that the prototxt does not (HDF5Data's). Raises `UserError` for a
         layer type or a setting that is not supported, and for blobs that do not fit together.
         """
         self.path = Path(prototxt)
+        self.arithmetic = arithmetic
         net = read_prototxt(self.path)
         self.layers = [layer for layer in net.layer if layer.type not in ("Input", "HDF5Data")]
         self.parameters: dict[str, list[Tensor]] = {}
@@ -97,7 +133,7 @@ class CaffeNet:
         """Take the parameters from arrays, layer name to blobs in Caffe's order."""
         for name, blobs in arrays.items():
             self.parameters[name] = [
-                torch.from_numpy(np.array(blob, dtype=np.float32)).reshape(shape)
+                self.arithmetic.take(torch.from_numpy(np.array(blob)).reshape(shape))
                 for blob, shape in zip(blobs, self.parameter_shapes[name], strict=True)
             ]
 
@@ -112,7 +148,7 @@ class CaffeNet:
         if unknown := keep - set(self.blob_shapes):
             raise UserError(f"{self.path} has no blob {sorted(unknown)[0]}: it has {', '.join(self.blob_shapes)}")
         stop = max((i for i, layer in enumerate(self.layers) if layer.top[0] in keep), default=-1)
-        blobs = {name: inputs[name] for name in self.inputs if name in inputs}
+        blobs = {name: self.arithmetic.take(inputs[name]) for name in self.inputs if name in inputs}
         for i, layer in enumerate(self.layers[: stop + 1]):
             bottoms = [blobs[bottom] for bottom in layer.bottom]
             blobs[layer.top[0]] = LAYERS[layer.type](layer, bottoms, self.parameters.get(layer.name, []))

@@ -10,7 +10,7 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import RESOLUTIONS, SPLITS
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_binaryproto
 from torch_impl.net_io import save_blobs, to_input
 
@@ -20,14 +20,13 @@ def run(stage: Stage) -> None:
     spec = stage.spec["features"]
     weights = stage.external("weights")
     assert weights is not None
-    net = CaffeNet(stage.prototxt("backbone.prototxt")).load(weights)
+    net = CaffeNet(stage.prototxt("backbone.prototxt"), arithmetic=arithmetic_of(stage.variation)).load(weights)
     mean_bgr = read_mean(spec["mean"], spec["mean_bgr"], stage.external("mean"))
     for split in SPLITS:
         for resolution in RESOLUTIONS:
-            images_bgr = stage.inputs.array("images", f"{resolution}_{split}")
-            features = stage.out.create(
-                f"{resolution}_{split}", (len(images_bgr), *feature_shape(net, spec["blob"])), "float32"
-            )
+            images_bgr = stage.inputs.array("images", f"{resolution}_{split}")[: stage.limit]
+            shape = (len(images_bgr), *feature_shape(net, spec["blob"]))
+            features = stage.out.create(f"{resolution}_{split}", shape, net.arithmetic.dtype_name)
             extract(net, images_bgr, mean_bgr, spec["blob"], spec["batch_size"], features, f"{resolution} {split}")
     first = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
     save_blobs(stage.out, net.forward({"data": to_input(first, mean_bgr)}))

@@ -1,6 +1,6 @@
 """Stage images: HR and LR versions of every image, resized by PyTorch."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ def run(stage: Stage) -> None:
     devkit = stage.external("devkit")
     assert devkit is not None
     spec = stage.spec["images"]
+    dtype = torch.float64 if stage.variation == "reference" else torch.float32
     sha256 = stage.inputs.json("index", "image_sha256")
     for split in SPLITS:
         ids = stage.inputs.json("index", f"ids_{split}")
@@ -26,31 +27,39 @@ def run(stage: Stage) -> None:
         lr = stage.out.create(f"lr_{split}", shape, "uint8")
         for i, image_id in enumerate(progress(ids, len(ids), "images", f"images {split}")):
             original_bgr = read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg", sha256[image_id])
-            hr[i], lr[i] = make_pair(original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"])
+            hr[i], lr[i] = make_pair(
+                original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"], dtype
+            )
 
 
 def make_pair(
-    original_bgr: np.ndarray, hr_size: int, lr_size: int, lr_from: str = "original", antialias: bool = False
+    original_bgr: np.ndarray,
+    hr_size: int,
+    lr_size: int,
+    lr_from: str = "original",
+    antialias: bool = False,
+    dtype: torch.dtype = torch.float32,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The HR and the LR version of a whole image (paper 4.1, D23), its aspect ratio given up.
 
     original_bgr: (h, w, 3) uint8. Returns two (hr_size, hr_size, 3) uint8 arrays. The LR one is resized down to
-    lr_size (from the original, or from the HR version where lr_from is "hr"), rounded to uint8, and up again.
+    lr_size (from the original, or from the HR version where lr_from is "hr"), rounded to uint8, and up again. `dtype`:
+    what the four-tap kernel's rows are added in.
     """
     # D1: without antialiasing as OpenCV (a = -0.75, four taps), with it as Pillow (a = -0.5, widening kernel).
-    bicubic = bicubic_antialiased if antialias else bicubic_four_taps
+    bicubic = bicubic_antialiased if antialias else partial(bicubic_four_taps, dtype=dtype)
     image = torch.from_numpy(np.ascontiguousarray(original_bgr))
     hr = bicubic(image, hr_size)
     lr = bicubic(bicubic(hr if lr_from == "hr" else image, lr_size), hr_size)
     return hr.numpy(), lr.numpy()
 
 
-def bicubic_four_taps(image: Tensor, size: int) -> Tensor:
+def bicubic_four_taps(image: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
     columns, column_weights = cubic_taps(image.shape[1], size)
     rows, row_weights = cubic_taps(image.shape[0], size)
     across = (image[:, columns] * column_weights[:, :, None]).sum(2)  # (h, size, 4, 3) to (h, size, 3), exact
-    taps = (across[rows].float() * row_weights.float()[:, :, None, None]).unbind(1)  # four of (size, size, 3)
+    taps = (across[rows].to(dtype) * row_weights.to(dtype)[:, :, None, None]).unbind(1)  # four of (size, size, 3)
     # OpenCV's vector code adds the four rows in float32, from the last to the first, and rounds halves to even.
     resized = taps[0] + (taps[1] + (taps[2] + taps[3]))
     return resized.round().clamp(0, 255).to(torch.uint8)

@@ -5,7 +5,7 @@ import torch
 
 from experiment.errors import UserError
 from experiment.pipeline import Stage
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import write_caffemodel
 from torch_impl.jpeg import read_bgr
 from torch_impl.net_io import save_blobs, to_input
@@ -15,7 +15,7 @@ from torch_impl.net_io import save_blobs, to_input
 def run(stage: Stage) -> None:
     """Write weights (a caffemodel), photographs (m, S, S, 3) uint8 BGR, and every blob."""
     spec = stage.spec["resnet101"]
-    net = CaffeNet(stage.prototxt("resnet101.prototxt"))
+    net = CaffeNet(stage.prototxt("resnet101.prototxt"), arithmetic=arithmetic_of(stage.variation))
     weights = stage.out.new_file("resnet101.caffemodel")
     drawn = stage.drawn_file("weights")
     if drawn is None:

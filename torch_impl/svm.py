@@ -12,6 +12,8 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 
+REFERENCE_TOLERANCE = 0.1  # times the specification's; at a hundredth LIBSVM does not end (its kernel is float32)
+
 
 @dataclass
 class LinearSVM:
@@ -29,6 +31,8 @@ class LinearSVM:
 def run(stage: Stage) -> None:
     """Write the decision values and dual coefficients of the three rows, and a summary."""
     spec = stage.spec["svm"]
+    # All is float64 already; the reference stops nearer the optimum.
+    tolerance = spec["tolerance"] * (REFERENCE_TOLERANCE if stage.variation == "reference" else 1)
     labels = stage.inputs.array("index", "labels_trainval")
     classes = stage.inputs.json("index", "classes")
     summary: dict[str, dict[str, dict[str, float]]] = {}
@@ -48,7 +52,7 @@ def run(stage: Stage) -> None:
         gram = train_rows @ train_rows.T
 
         def fit(i: int, gram: np.ndarray = gram) -> LinearSVM:
-            return train(gram, labels[:, i], spec["c"], spec["tolerance"], classes[i])
+            return train(gram, labels[:, i], spec["c"], tolerance, classes[i])
 
         # LIBSVM uses one thread, and lets others run meanwhile.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:

@@ -13,7 +13,7 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import segments
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_prototxt
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
@@ -24,13 +24,7 @@ def run(stage: Stage) -> None:
     features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
     labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
-    data = next(
-        layer for layer in read_prototxt(stage.prototxt("transfer_train.prototxt")).layer if layer.type == "HDF5Data"
-    )
-    if data.hdf5_data_param.shuffle:
-        raise UserError(f"{stage.prototxt('transfer_train.prototxt')}: shuffle: true cannot be followed: take it away")
-    shapes = {"data": (data.hdf5_data_param.batch_size, features.shape[1]), "label": (data.hdf5_data_param.batch_size,)}
-    net = CaffeNet(stage.prototxt("transfer_train.prototxt"), shapes)
+    net, batch_size = training_net(stage, features.shape[1])
     drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
     if any(array is None for array in drawn):
         draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
@@ -39,9 +33,9 @@ def run(stage: Stage) -> None:
     for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
         stage.out.array(f"{name}_initial", tensor.numpy())
     solver = SGDSolver(net, settings)
-    loss = stage.out.create("loss", (settings.max_iter,), "float32")
+    loss = stage.out.create("loss", (settings.max_iter,), net.arithmetic.dtype_name)
     snapshots = stage.spec["transfer"]["snapshots"]
-    rows = hdf5_batches(len(features), data.hdf5_data_param.batch_size)
+    rows = hdf5_batches(len(features), batch_size)
     for i in progress(range(settings.max_iter), settings.max_iter, "iterations", "transfer"):
         batch = next(rows)
         loss[i] = solver.step(features[batch], labels[batch])
@@ -53,14 +47,28 @@ def run(stage: Stage) -> None:
         stage.out.array(name, tensor.detach().numpy())
     for start, end in segments(snapshots):
         state = [stage.forced(f"snapshots/{start}/{name}{kind}") for kind in ("", "_history") for name in PARAMETERS]
-        if any(array is None for array in state):
-            return  # this run is not isolated
-        set_parameters(net, state[:4])
-        history = [torch.from_numpy(np.array(array)) for array in state[4:]]
-        solver = SGDSolver(net, settings, start, history)
-        for batch in islice(hdf5_batches(len(features), data.hdf5_data_param.batch_size, start), end - start):
-            solver.step(features[batch], labels[batch])
-        save_state(stage.out, f"segments/{end}", solver)
+        if all(array is not None for array in state):  # this run is isolated
+            solver = solver_from(net, settings, start, state)
+            for batch in islice(hdf5_batches(len(features), batch_size, start), end - start):
+                solver.step(features[batch], labels[batch])
+            save_state(stage.out, f"segments/{end}", solver)
+
+
+def training_net(stage: Stage, dimension: int) -> tuple[CaffeNet, int]:
+    """The network as it is trained, for features of that dimension, and its batch size."""
+    path = stage.prototxt("transfer_train.prototxt")
+    data = next(layer for layer in read_prototxt(path).layer if layer.type == "HDF5Data").hdf5_data_param
+    if data.shuffle:
+        raise UserError(f"{path}: shuffle: true cannot be followed: take it away")
+    shapes = {"data": (data.batch_size, dimension), "label": (data.batch_size,)}
+    return CaffeNet(path, shapes, arithmetic_of(stage.variation)), data.batch_size
+
+
+def solver_from(net: CaffeNet, settings: Any, iteration: int, state: Sequence[np.ndarray]) -> "SGDSolver":
+    """A solver that goes on after `iteration` updates; `state`: the weights, then the momentum histories."""
+    set_parameters(net, state[: len(PARAMETERS)])
+    history = [net.arithmetic.take(torch.from_numpy(np.array(array))) for array in state[len(PARAMETERS) :]]
+    return SGDSolver(net, settings, iteration, history)
 
 
 def save_state(out: StageWriter, folder: str, solver: "SGDSolver") -> None:
@@ -75,10 +83,9 @@ def parameters_of(net: CaffeNet) -> list[Tensor]:
     return [*net.parameters["fc1"], *net.parameters["fc2"]]
 
 
-def set_parameters(net: CaffeNet, arrays: Sequence[np.ndarray | None]) -> None:
+def set_parameters(net: CaffeNet, arrays: Sequence[np.ndarray]) -> None:
     """Take the parameters from arrays in the order of `PARAMETERS`."""
-    given = [array for array in arrays if array is not None]
-    net.set_parameters({"fc1": given[:2], "fc2": given[2:]})
+    net.set_parameters({"fc1": list(arrays[:2]), "fc2": list(arrays[2:])})
 
 
 def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:

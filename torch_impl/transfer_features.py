@@ -6,14 +6,14 @@ import torch
 from experiment.artifacts import batches
 from experiment.pipeline import Stage
 from experiment.stages import SPLITS
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import CaffeNet, arithmetic_of
 
 ROWS_AT_ONCE = 1000
 
 
 def run(stage: Stage) -> None:
     """Write trainval and test, (n, N2) float32 (or N1 wide, where the spec names fc1)."""
-    net = CaffeNet(stage.prototxt("transfer_deploy.prototxt"))
+    net = CaffeNet(stage.prototxt("transfer_deploy.prototxt"), arithmetic=arithmetic_of(stage.variation))
     net.set_parameters(
         {
             layer: [stage.inputs.array("transfer", f"{layer}_{blob}") for blob in ("weight", "bias")]

@@ -9,7 +9,7 @@ import pytest
 
 from experiment.artifacts import RunFolder, sha256_file
 from experiment.resolve import resolve
-from experiment.stages import STAGES, folder_name
+from experiment.stages import STAGES, VARIATIONS, folder_name
 from tests.caffe_impl.conftest import in_container
 from tests.caffe_impl.test_index import annotate, make_devkit
 
@@ -204,6 +204,40 @@ def test_the_same_seed_gives_the_same_draws_again(finished, devkit, case_folder,
     assert reproduce(again.path, devkit, weights, *only).returncode == 0
     for stage, name in (("clusters", "initial_centroids"), ("transfer", "fc1_weight_initial")):
         assert (again.array(stage, name) == finished[0].array(stage, name)).all()
+
+
+@pytest.fixture(scope="module")
+def varied(finished, devkit, case_folder, tmp_path_factory):
+    """Variation to the run that was fed by the finished one."""
+    runs, weights = {}, case_folder / "small.caffemodel"
+    for name in VARIATIONS["caffe"]:
+        run = tmp_path_factory.mktemp("varied") / "caffe"
+        resolve_run(run, devkit, weights)
+        from_finished = ("--inputs", finished[0].path, "--draws", finished[0].path)
+        read = [devkit, weights, finished[0].path]
+        options = ("--vary", name, *from_finished, "--threads", 1)
+        process = in_container("python3", "-m", "caffe_impl", run, *options, read=read, write=[run])
+        assert process.returncode == 0, process.stderr[-3000:]
+        runs[name] = RunFolder(run)
+    return runs
+
+
+def test_other_threads_and_batches_change_rounding_alone(finished, varied):
+    for name in ("threads", "batch"):
+        for stage in VARIATIONS["caffe"][name]:
+            for output, entry in varied[name].require_manifest(stage)["outputs"].items():
+                if entry["kind"] == "array":
+                    found, expected = (run.array(stage, output) for run in (varied[name], finished[0]))
+                    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    assert varied["threads"].require_manifest("features")["threads"] == 1
+
+
+def test_the_last_bits_of_the_drawn_weights_are_changed_and_no_more(finished, varied):
+    for name in ("fc1_weight_initial", "fc2_weight_initial"):
+        found, drawn = (run.array("transfer", name) for run in (varied["last-bit"], finished[0]))
+        steps = (found.view(np.int32) - drawn.view(np.int32)).ravel()
+        assert set(steps[drawn.ravel() != 0].tolist()) == {-1, 1}
+    assert varied["last-bit"].manifest("features") is None
 
 
 def assert_refused(process, run, stage, *named):

@@ -9,7 +9,7 @@ import pytest
 from fake_side import FakeSide, downstream, write_module, write_spec
 
 from experiment.errors import UserError
-from experiment.stages import FLOOR_STAGES, STAGES
+from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
 
 SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
 PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
@@ -50,10 +50,10 @@ def test_a_changed_section_reruns_exactly_the_stages_downstream(done, section):
     assert done.reproduce() == []
 
 
-def test_a_changed_seed_reruns_everything(done):
+def test_a_changed_seed_reruns_what_draws_and_all_downstream(done):
     before = done.drawn()
     write_spec(done.run.path, run=2)
-    assert done.reproduce() == list(STAGES)
+    assert done.reproduce() == downstream(*(stage for stage, info in STAGES.items() if info.draws))
     assert all(before[name] != values for name, values in done.drawn().items())
 
 
@@ -112,22 +112,40 @@ def test_only_the_stages_named_are_run(done):
     assert done.reproduce("--only", "svm", "--only", "images") == ["images", "svm"]
 
 
-def test_the_floor_is_a_run_of_its_own_kind(tmp_path):
-    caffe = FakeSide(tmp_path / "side", tmp_path / "run", side="caffe")
-    caffe.reproduce()
-    options = ("--floor", "--inputs", caffe.run.path, "--draws", caffe.run.path)
-    floor = FakeSide(caffe.folder, tmp_path / "floor", side="caffe")
-    assert floor.reproduce(*options) == list(FLOOR_STAGES)
-    assert all(stage.floor for name in FLOOR_STAGES for stage in floor.stages(name))
-    assert floor.reproduce(*options) == []
+@pytest.mark.parametrize(("name", "variation"), [(side, name) for side in VARIATIONS for name in VARIATIONS[side]])
+def test_a_varied_run_is_of_its_own_kind_and_holds_what_the_variation_touches(tmp_path, name, variation):
+    side = FakeSide(tmp_path / "side", tmp_path / "run", side=name)
+    side.reproduce()
+    options = ("--vary", variation, "--inputs", side.run.path, "--draws", side.run.path)
+    varied = FakeSide(side.folder, tmp_path / "varied", side=name)
+    assert varied.reproduce(*options) == list(VARIATIONS[name][variation])
+    for stage in VARIATIONS[name][variation]:
+        assert all(given.variation == variation and given.limit == VARIED_IMAGES for given in varied.stages(stage))
+        assert varied.run.require_manifest(stage)["key_parts"]["variation"] == variation
+    assert varied.reproduce(*options) == []
     # Neither stands for the other.
-    assert caffe.reproduce("--floor") == list(FLOOR_STAGES)
-    assert caffe.reproduce()[: len(FLOOR_STAGES)] == list(FLOOR_STAGES)
+    assert varied.reproduce("--inputs", side.run.path, "--draws", side.run.path) == list(STAGES)
+    assert all(given.variation == "" and given.limit is None for given in varied.stages("features"))
 
 
-def test_the_port_has_no_floor(side):
+def test_only_the_batch_variation_changes_the_batch(side, tmp_path):
+    caffe = FakeSide(tmp_path / "caffe_side", tmp_path / "caffe", side="caffe")
+    caffe.reproduce()
+    assert [caffe.stages("features")[0].batch_size(size) for size in (1, 2, 9)] == [1, 2, 9]
+    varied = FakeSide(caffe.folder, tmp_path / "varied", side="caffe")
+    varied.reproduce("--vary", "batch", "--inputs", caffe.run.path, "--draws", caffe.run.path)
+    assert [varied.stages("features")[0].batch_size(size) for size in (1, 2, 9)] == [2, 1, 4]
+
+
+def test_a_varied_run_needs_the_inputs_of_another(side):
+    with pytest.raises(UserError, match="--vary threads needs --inputs"):
+        side.reproduce("--vary", "threads")
+
+
+@pytest.mark.parametrize("variation", ["last-bit", "batch", "unheard-of"])
+def test_a_side_has_its_own_variations(side, variation):
     with pytest.raises(SystemExit):
-        side.reproduce("--floor")
+        side.reproduce("--vary", variation)
 
 
 def test_an_isolated_run_goes_on_from_the_other_sides_own_outputs(side, tmp_path):
@@ -277,5 +295,6 @@ def test_the_manifest_records_what_was_used(done):
     assert manifest["versions"] == {"fake": "1"}
     assert manifest["spec_sha256"] == done.run.spec["sha256"]
     assert manifest["seconds"] >= 0 and manifest["threads"] >= 1
+    assert manifest["machine"]["cores"] == os.cpu_count() and manifest["machine"]["cpu"]
     assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
     assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}

@@ -179,3 +179,23 @@ def test_the_command_line_itself_ends_so(tmp_path, devkit, case):
     done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "40"})
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1 and said in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_devkits_lists_and_annotations_are_hashed_and_not_again_while_they_stay(tmp_path, devkit, weights, meant):
+    root = devkit / "VOC2007"
+    for folder in ("ImageSets/Main", "Annotations"):
+        (root / folder).mkdir(parents=True)
+        (root / folder / "a.txt").write_text("one")
+
+    def entry() -> dict:
+        return resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant,))["external"]["devkit"]
+
+    first = entry()
+    one = sha256_json({"a.txt": hashlib.sha256(b"one").hexdigest()})
+    assert first["content"] == {"ImageSets/Main": one, "Annotations": one}
+    (root / "ImageSets/Main" / "a.txt").write_text("two!")
+    second = entry()
+    assert second["content"]["ImageSets/Main"] != one and second["content"]["Annotations"] == one
+    assert second["listing"] != first["listing"]
+    (root / "JPEGImages" / "b.jpg").write_bytes(b"photograph")  # the stage index hashes photographs
+    assert entry()["content"] == second["content"]

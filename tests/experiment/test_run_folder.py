@@ -91,14 +91,6 @@ def test_another_array_in_its_place_is_refused(run, other):
         run.array("clusters", "centroids")
 
 
-def test_unverified_reading_still_checks_dtype_and_shape(run):
-    np.save(array_path(run), VALUES + 1)
-    assert run.array("clusters", "centroids", verify=False)[0, 0] == 1
-    np.save(array_path(run), VALUES.T)
-    with pytest.raises(UserError, match="not what its manifest records"):
-        run.array("clusters", "centroids", verify=False)
-
-
 class Bomb:
     """Leaves a file behind when it is unpickled."""
 

@@ -6,7 +6,7 @@ import torch
 
 from prototxt import generate
 from tests.conftest import caffe_case, relative_l2, user_error
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import write_caffemodel
 from torch_impl.features import extract
 from torch_impl.net_io import to_input
@@ -152,3 +152,30 @@ def test_blob_that_the_net_lacks_is_refused(tmp_path):
 def test_layer_that_reads_a_blob_of_a_later_layer_is_refused(tmp_path):
     with user_error(tmp_path / "net.prototxt", "reads z"):
         write_net(tmp_path, 'layer { name: "relu" type: "ReLU" bottom: "z" top: "y" }')
+
+
+@pytest.mark.parametrize("variation", ["reference", "layout"])
+def test_a_varied_net_computes_the_same_in_its_own_arithmetic(variation, tmp_path):
+    path = tmp_path / "net.prototxt"
+    path.write_text(RESNET)
+    plain = CaffeNet(path)
+    random = np.random.default_rng(1)
+    drawn = {
+        name: [random.uniform(0.5, 1.5, shape).astype(np.float32) / max(1, np.prod(shape[1:])) for shape in shapes]
+        for name, shapes in plain.parameter_shapes.items()
+    }
+    varied = CaffeNet(path, arithmetic=arithmetic_of(variation))
+    blobs = []
+    for net in (plain, varied):
+        net.set_parameters(drawn)
+        blobs.append(net.forward({"data": to_input(PHOTOGRAPHS_BGR, MEAN_BGR)}))
+    wanted = {"reference": torch.float64, "layout": torch.float32}[variation]
+    assert {blob.dtype for blob in blobs[1].values()} == {wanted}
+    assert {blob.dtype for blob in blobs[0].values()} == {torch.float32}
+    if variation == "layout":
+        assert varied.parameters["conv1"][0].is_contiguous(memory_format=torch.channels_last)
+        assert blobs[1]["conv1"].is_contiguous(memory_format=torch.channels_last)
+    for name, blob in blobs[0].items():
+        assert relative_l2(blobs[1][name].numpy(), blob.numpy()) <= NETS
+    if variation == "reference":
+        assert all((blobs[1][name] != blob).any() for name, blob in blobs[0].items() if name not in ("data", "prob"))

@@ -40,7 +40,7 @@ def test_kmeans_is_scikit_learns(name, max_iter, tolerance):
     assert assignments.tolist() == expected.labels_.tolist()
     assert iterations == expected.n_iter_
     assert inertia == pytest.approx(expected.inertia_, rel=1e-9, abs=1e-9)
-    assert centroids.dtype == torch.float32
+    assert centroids.dtype == torch.float64
     np.testing.assert_allclose(centroids, expected.cluster_centers_, rtol=1e-6, atol=1e-6)  # rounded to float32
 
 
