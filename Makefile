@@ -6,6 +6,7 @@ WEIGHTS ?=
 MEAN ?=
 SET ?=
 THREADS ?= 0
+SEEDS ?= 5
 CAFFE_RUNTIME ?= auto
 PIP_ARGS ?=
 PHOTOGRAPHS ?=
@@ -35,17 +36,18 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 # Make's lists are parted by blanks, so a path cannot hold one.
 $(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
 $(if $(filter-out 1,$(words $(THREADS)))$(shell printf '%s' '$(THREADS)' | tr -d 0-9),$(error THREADS=$(THREADS) must be a whole number; 0 is all))
+$(if $(filter-out 1,$(words $(SEEDS)))$(shell printf '%s' '$(SEEDS)' | tr -d 0-9),$(error SEEDS=$(SEEDS) must be a whole number))
 
 # What the container must see besides the project: paths outside it that the user named.
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container devkit caffe-reproduce torch-reproduce compare test lint format prototxt train-backbone results clean
+.PHONY: help setup container devkit caffe-reproduce torch-reproduce compare compare-selftest seeds test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS='
+	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS='
 	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
@@ -67,14 +69,64 @@ torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from t
 	$(resolve) '$(RUN)/torch'
 	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --threads $(THREADS)
 
+# One side run otherwise, fed by the Caffe side's run: the port in float64, which is the reference, and what the noise
+# floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): threads.
+from_caffe = --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe'
+vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) --threads $(2)
+vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-$(1)' --read '$(RUN)/caffe' $(reads) -- \
+	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) --threads $(2)
+all_threads := $(or $(filter-out 0,$(THREADS)),$(shell nproc))
+other_threads := $(if $(filter 1,$(all_threads)),2,1)
+
 compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
 	$(resolve) '$(RUN)/torch-isolated'
-	$(PY) -m torch_impl '$(RUN)/torch-isolated' --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --reuse '$(RUN)/torch' --threads $(THREADS)
-	$(resolve) '$(RUN)/caffe-floor'
-	docker/run --write '$(RUN)/caffe-floor' --read '$(RUN)/caffe' -- python3 -m caffe_impl '$(RUN)/caffe-floor' --floor \
-		--inputs '$(RUN)/caffe' --draws '$(RUN)/caffe' --threads $(THREADS)
-	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' \
-		--floor '$(RUN)/caffe-floor' --json '$(RUN)/compare.json'
+	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS)
+	$(call vary_torch,reference,$(THREADS))
+	$(call vary_torch,threads,$(other_threads))
+	$(call vary_torch,layout,$(THREADS))
+	$(call vary_caffe,threads,$(other_threads))
+	$(call vary_caffe,batch,$(THREADS))
+	$(call vary_caffe,last-bit,$(THREADS))
+	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
+		$(foreach v,threads batch last-bit,--floor-a '$(RUN)/caffe-$(v)') \
+		$(foreach v,threads layout,--floor-b '$(RUN)/torch-$(v)') \
+		$(if $(wildcard $(RUN)/seeds),--seeds '$(RUN)/seeds') --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
+
+# All stages but the probe, from other draws: what the seed does not touch is taken over from the main runs.
+seed_stages := $(foreach s,index images features clusters pseudo_labels transfer transfer_features svm metrics,--only $(s))
+define seed_runs
+	$(resolve) '$(RUN)/seeds/$(1)/caffe' --set run.seed=$(1)
+	docker/run --write '$(RUN)' $(reads) -- \
+		python3 -m caffe_impl '$(RUN)/seeds/$(1)/caffe' --reuse '$(RUN)/caffe' $(seed_stages) --threads $(THREADS)
+	$(resolve) '$(RUN)/seeds/$(1)/torch' --set run.seed=$(1)
+	$(PY) -m torch_impl '$(RUN)/seeds/$(1)/torch' --reuse '$(RUN)/torch' $(seed_stages) --threads $(THREADS)
+
+endef
+
+seeds: caffe-reproduce torch-reproduce ## run both sides from SEEDS other draws each; `make compare` then tells the spread
+	$(foreach n,$(shell seq $(SEEDS)),$(call seed_runs,$(n)))
+
+# A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
+# step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate.
+compare-selftest: override PROFILE := embedded
+compare-selftest: override RUN := $(CURDIR)/runs/selftest
+compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 transfer.batch_size=32 \
+	transfer.max_iter=300 transfer.stepsize=140 transfer.snapshots=[1,2,3,60,139,140,141,200,279,280,281,300] \
+	features.blob_images=2 resnet101.crops=[["china.jpg",0,0],["flower.jpg",0,0]]
+compare-selftest: devkit_path := $(CURDIR)/data/selftest-devkit
+compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see whether the comparison names each
+	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
+	$(resolve) '$(RUN)/caffe'
+	docker/run --write '$(RUN)/caffe' -- python3 -m caffe_impl '$(RUN)/caffe' --threads $(THREADS)
+	$(resolve) '$(RUN)/torch-isolated'
+	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --threads $(THREADS)
+	$(call vary_torch,reference,$(THREADS))
+	$(call vary_torch,threads,$(other_threads))
+	$(call vary_torch,layout,$(THREADS))
+	$(call vary_caffe,threads,$(other_threads))
+	$(call vary_caffe,batch,$(THREADS))
+	$(call vary_caffe,last-bit,$(THREADS))
+	$(PY) -m tests.selftest '$(RUN)' --json '$(RUN)/selftest.json'
 
 test: $(VENV)/.ready container ## run the tests, with the real Caffe
 	$(PY) -m pytest $(PYTEST_ARGS)

@@ -1,106 +1,144 @@
-"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [--isolated RUN [--floor RUN]] [--json FILE]`.
+"""Compare two runs stage by stage: `python -m compare RUN_A RUN_B [options]`.
 
 Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 """
 
 import argparse
 import sys
+import time
 import traceback
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from compare.calibration import Calibrator
 from compare.check import TOLERANCES, Check, Judge, read_tolerances
-from compare.report import print_table
+from compare.comparable import may_differ, require_comparable, require_fed_by
+from compare.end_to_end import checks as end_to_end_checks
+from compare.end_to_end import end_to_end, seed_pairs
+from compare.junit import write_junit
+from compare.pair import FinishedRun, Pair
+from compare.report import print_report
 from compare.stages import compare_stage
-from experiment.artifacts import RunFolder, sha256_json, write_json
+from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
-from experiment.stages import FLOOR_STAGES, ROWS, STAGES
+from experiment.stages import ROWS, STAGES, VARIATIONS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def main() -> int:
     """The command line; returns the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
-    parser.add_argument("run_a", type=Path, help="the run that is compared against: the Caffe side's")
-    parser.add_argument("run_b", type=Path, help="the run that is compared: the port's")
-    parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
-    parser.add_argument("--floor", type=Path, help="run_a's side from drawn weights with changed last bits (--floor)")
-    parser.add_argument("--json", type=Path, help="where to write compare.json")
-    parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
-    arguments = parser.parse_args()
+    started = time.monotonic()
+    arguments = parse()
     tolerances = read_tolerances(arguments.tolerances)
-    if arguments.json:
-        if not arguments.json.parent.is_dir():
-            raise UserError(f"--json {arguments.json}: its folder is not there: make it, or name another")
-        arguments.json.unlink(missing_ok=True)  # so that an older verdict never stands for this one
-    a, b = RunFolder(arguments.run_a), RunFolder(arguments.run_b)
-    isolated_run = RunFolder(arguments.isolated) if arguments.isolated else None
-    floor_run = RunFolder(arguments.floor) if arguments.floor else None
-    for run, stages in ((b, STAGES), (isolated_run, STAGES), (floor_run, FLOOR_STAGES)):
-        if run is not None:
-            require_comparable(a, run, stages)
-    for run, stages in ((isolated_run, STAGES), (floor_run, FLOOR_STAGES)):
-        if run is not None:
-            require_fed_by(a, run, stages, floor=run is floor_run)
-    chained = compare_runs(a, b, Judge(tolerances, "chained"))
-    isolated = compare_runs(a, isolated_run, Judge(tolerances, "isolated", floor_run)) if isolated_run else []
-    print_table(isolated, chained)
-    result = verdict(a, b, isolated, chained)
-    for row in ROWS:
-        sides = [maps[row] if maps else None for maps in result["map_11point"].values()]
-        told = " and ".join("none" if value is None else f"{100 * value:.2f}" for value in sides)
-        print(f"mAP (11-point, each side by itself) {row}: {told}")
+    for option, target in (("--json", arguments.json), ("--junit", arguments.junit)):
+        if target and not target.parent.is_dir():
+            raise UserError(f"{option} {target}: its folder is not there: make it, or name another")
+        if target:
+            target.unlink(missing_ok=True)  # so that an older verdict never stands for this one
+    a, b = FinishedRun(arguments.run_a), FinishedRun(arguments.run_b)
+    equal = require_comparable(a, b)
+    isolated_run, calibrator = isolated_runs(arguments, a, tolerances.k)
+    pairs = seed_pairs(arguments.seeds, a, b) if arguments.seeds else [(a, b)]
+
+    chained = compare_runs(Pair(a, b, Judge(tolerances, "chained")))
+    isolated = compare_runs(Pair(a, isolated_run, Judge(tolerances, "isolated"), calibrator)) if isolated_run else []
+    summary: dict[str, Any] = {}
+    try:
+        summary = end_to_end(a, pairs)
+        chained += end_to_end_checks(summary, pairs, Judge(tolerances, "chained"))
+    except (UserError, ValueError) as error:  # decision values that are missing or do not fit are departures already
+        chained.append(Judge(tolerances, "chained").failure("end_to_end", "map", str(error)))
+    differing = may_differ(a, b)
+    print_report(isolated, chained, differing, summary)
+    used = {"a": a, "b": b} | ({"isolated": isolated_run} if isolated_run else {})
+    result = {
+        **verdict(a, b, isolated, chained),
+        "runs": {name: {"path": str(run.path), "keys": stage_keys(run)} for name, run in used.items()},
+        "k": tolerances.k,
+        "comparability": {"equal": equal, "differing": differing},
+        "calibrated": calibrator is not None,
+        "end_to_end": summary or None,
+    }
     if not isolated:
         print("chained only: without --isolated the stages' own arithmetic is not judged")
+    elif calibrator is None:
+        print("not calibrated: without --reference only the hard bounds judge")
     if arguments.json:
         write_json(arguments.json, result)
+    if arguments.junit:
+        write_junit(arguments.junit, [*isolated, *chained], time.monotonic() - started)
     print(result["sentence"])
     return 0 if result["agrees"] else 1
 
 
-def require_comparable(a: RunFolder, b: RunFolder, stages: Iterable[str] = STAGES) -> None:
-    """Stop where the runs were asked for different things, or where `stages` of them are not finished."""
-    first, second = (
-        {f"{section}.{key}": value for section, values in run.spec["values"].items() for key, value in values.items()}
-        for run in (a, b)
-    )
-    for name in [*first, *second]:
-        if first.get(name) != second.get(name):
-            raise UserError(
-                f"{a.path} and {b.path} are not comparable: {name} is {first.get(name)!r} and {second.get(name)!r}: "
-                "run both sides with the same PROFILE and SET"
-            )
-    if a.spec["prototxt"] != b.spec["prototxt"]:
-        raise UserError(f"{a.path} and {b.path} are not comparable: their prototxts differ: run both sides again")
-    for run in (a, b):
-        for stage in stages:
-            recorded = run.require_manifest(stage)["key_parts"]["spec"]
-            if any(run.spec["values"].get(section) != values for section, values in recorded.items()):
-                raise UserError(
-                    f"{run.stage_path(stage)} is older than the run's specification: run this side's reproduce command"
-                )
+def parse() -> argparse.Namespace:
+    """The arguments. Raises `UserError` for options that need others."""
+    parser = argparse.ArgumentParser(prog="python -m compare", description=__doc__)
+    parser.add_argument("run_a", type=Path, help="the run that is compared against: the Caffe side's")
+    parser.add_argument("run_b", type=Path, help="the run that is compared: the port's")
+    parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
+    parser.add_argument("--reference", type=Path, help="the same in float64: what errors are measured by")
+    told = "run_{}'s side run otherwise, fed by run_a (repeatable): its difference from {} is noise"
+    parser.add_argument("--floor-a", type=Path, action="append", default=[], help=told.format("a", "run_a"))
+    parser.add_argument("--floor-b", type=Path, action="append", default=[], help=told.format("b", "the isolated run"))
+    parser.add_argument("--seeds", type=Path, help="a folder <seed>/<names of run_a and run_b> of runs that drew anew")
+    parser.add_argument("--json", type=Path, help="where to write compare.json (docs/compare.schema.json)")
+    parser.add_argument("--junit", type=Path, help="where to write the checks as JUnit XML")
+    parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
+    arguments = parser.parse_args()
+    if arguments.reference and not arguments.isolated:
+        raise UserError("--reference needs --isolated: the reference was fed by run_a, so what it judges must be too")
+    if (arguments.floor_a or arguments.floor_b) and not arguments.reference:
+        raise UserError("--floor-a and --floor-b need --reference: a floor is what an error to it is measured in")
+    return arguments
 
 
-def require_fed_by(a: RunFolder, run: RunFolder, stages: Iterable[str], floor: bool) -> None:
-    """Stop where a stage of `run` did not read run a's present outputs, or is no floor's although it must be."""
+def isolated_runs(arguments: argparse.Namespace, a: RunFolder, k: float) -> tuple[RunFolder | None, Calibrator | None]:
+    """The isolated run and what calibrates it, each proved to be fed by run a and to be what it is taken for."""
+    if not arguments.isolated:
+        return None, None
+    b = FinishedRun(arguments.isolated)
+    require_comparable(a, b)
+    require_fed_by(a, b, STAGES)
+    if not arguments.reference:
+        return b, None
+    reference = FinishedRun(arguments.reference)
+    require_comparable(a, reference)
+    require_fed_by(a, reference, STAGES, "reference")
+    floors_a, floors_b = ([FinishedRun(path) for path in paths] for paths in (arguments.floor_a, arguments.floor_b))
+    for base, floors in ((a, floors_a), (b, floors_b)):
+        for floor in floors:
+            stages, variation = varied(floor, base)
+            require_comparable(a, floor, stages)
+            require_fed_by(a, floor, stages, variation)
+    return b, Calibrator(a, b, reference, floors_a, floors_b, k)
+
+
+def varied(floor: RunFolder, base: RunFolder) -> tuple[tuple[str, ...], str]:
+    """Which stages a floor's run must have, and how it was varied; its side and its base's must be one."""
+    manifests = [manifest for stage in STAGES if (manifest := floor.manifest(stage)) is not None]
+    if not manifests:
+        raise UserError(f"{floor.path} has no finished stage: run `make compare`")
+    side, variation = manifests[0]["side"], manifests[0]["key_parts"]["variation"]
+    stages = VARIATIONS[side].get(variation)
+    if stages is None or variation == "reference":
+        raise UserError(f"{floor.path} is no run with --vary, so its difference is no noise: see --floor-a")
     for stage in stages:
-        parts = run.require_manifest(stage)["key_parts"]
-        for earlier, digest in parts["inputs"].items():
-            outputs = a.require_manifest(earlier)["outputs"]
-            if digest != sha256_json({name: entry["sha256"] for name, entry in outputs.items()}):
-                raise UserError(f"{run.stage_path(stage)} was not fed by {a.stage_path(earlier)}: run `make compare`")
-        if parts["floor"] != floor:
-            raise UserError(f"{run.stage_path(stage)} is {'no' if floor else 'a'} floor: see --floor and --isolated")
+        here, there = floor.require_manifest(stage), base.require_manifest(stage)
+        if here["side"] != there["side"]:
+            raise UserError(f"{floor.path} is of side {here['side']}, {base.path} of {there['side']}: swap the floors")
+        if variation == "threads" and here["threads"] == there["threads"]:
+            raise UserError(f"{floor.path} had as many threads as {base.path}: run it again with other --threads")
+    return stages, variation
 
 
-def compare_runs(a: RunFolder, b: RunFolder, judge: Judge) -> list[Check]:
+def compare_runs(pair: Pair) -> list[Check]:
     """Every check of every stage, in forward order."""
     checks = []
     for stage in STAGES:
-        print(f"comparing {stage}, {judge.mode}", file=sys.stderr)
-        checks += compare_stage(stage, a, b, judge)
+        print(f"comparing {stage}, {pair.judge.mode}", file=sys.stderr)
+        checks += compare_stage(stage, pair)
     return checks
 
 
@@ -110,10 +148,10 @@ def first_departure(checks: list[Check]) -> Check | None:
 
 
 def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Check]) -> dict[str, Any]:
-    """What compare.json holds: the verdict, where the runs first depart, both sides' mAP, and every check."""
+    """What compare.json holds of the checks: the verdict, where the runs first depart, both sides' mAP, every check."""
     departures = {"isolated": first_departure(isolated), "chained": first_departure(chained)}
     agrees = all(departure is None for departure in departures.values())
-    judged = [check for check in [*isolated, *chained] if check.allowed is not None or not check.agrees]
+    judged = [check for check in [*isolated, *chained] if check.judged]
     if agrees:
         sentence = f"agree: {len(judged)} judged checks are within their tolerances"
     else:
@@ -128,12 +166,16 @@ def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Che
         "schema_version": SCHEMA_VERSION,
         "agrees": agrees,
         "sentence": sentence,
-        "runs": {"a": str(a.path), "b": str(b.path)},
         "spec_sha256": a.spec["sha256"],
         "first_departure": {mode: check.as_json() if check else None for mode, check in departures.items()},
         "map_11point": {"a": maps(a), "b": maps(b)},
         "checks": [check.as_json() for check in [*isolated, *chained]],
     }
+
+
+def stage_keys(run: RunFolder) -> dict[str, str | None]:
+    """The key of each stage (see docs/artifacts.md), by which one can tell whether a verdict is of the present run."""
+    return {stage: (run.manifest(stage) or {}).get("key") for stage in STAGES}
 
 
 def maps(run: RunFolder) -> dict[str, float] | None:

@@ -1,4 +1,4 @@
-"""A check: one quantity of one stage, its value and its tolerance; and the reading of the tolerances."""
+"""A check: one quantity of one stage, its value, its tolerance and its calibration; and the tolerances' reading."""
 
 import math
 import tomllib
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiment.artifacts import RunFolder
+from compare.calibration import Calibration
 from experiment.errors import UserError
 
 TOLERANCES = Path(__file__).parent / "tolerances.toml"
@@ -16,17 +16,20 @@ AT_MOST, AT_LEAST = "<=", ">="
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The bound of a quantity in both modes, and the reason for it. None: the quantity is shown, not judged.
-
-    floor_factor : isolated, the bound is at least this times the floor: how far run a's own result moves when its
-        drawn weights change in their last bit. Rounding that the work makes grow is then not called a departure.
-    """
+    """The hard bound of a quantity in both modes, and the reason for it. None: it is shown, not judged."""
 
     isolated: float | None
     chained: float | None
     bound: str
     reason: str
-    floor_factor: float | None = None
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """The hard bounds by "<stage>.<quantity>", and k: how many noise floors an error may be."""
+
+    k: float
+    bounds: dict[str, Tolerance]
 
 
 @dataclass(frozen=True)
@@ -37,8 +40,10 @@ class Check:
     item : which array, row of Table 1 or blob.
     mode : "isolated" (the port fed with the Caffe side's inputs) or "chained" (with its own).
     value : the number that is judged; NaN where there is none, which never agrees.
-    allowed : the tolerance, None where the quantity is only shown.
-    agrees : whether value is within it (True where it is only shown and there is a value).
+    allowed : the hard bound, None where the quantity is only shown.
+    calibration : the error to the reference in noise floors, None where it was not measured.
+    agrees : whether value is within the hard bound and the error within k floors (True where it is only shown and
+        there is a value).
     detail : what a reader wants beside the number: how many differ, where the worst stands, or what is missing.
     numbers : the other measures, for compare.json.
     """
@@ -53,10 +58,17 @@ class Check:
     agrees: bool
     detail: str
     numbers: dict[str, Any]
+    calibration: Calibration | None = None
+
+    @property
+    def judged(self) -> bool:
+        """Whether the check decides anything: it has a bound or a calibration, or could not be made."""
+        return self.allowed is not None or self.calibration is not None or not self.agrees
 
     def as_json(self) -> dict[str, Any]:
         """For compare.json: numbers that JSON cannot hold (NaN, infinity) become strings."""
-        return {key: json_number(value) for key, value in asdict(self).items()}
+        calibration = self.calibration.as_json() if self.calibration else None
+        return json_number({**asdict(self), "calibration": calibration})
 
 
 def json_number(value: Any) -> Any:
@@ -69,16 +81,11 @@ def json_number(value: Any) -> Any:
 
 
 class Judge:
-    """Makes checks of one mode against the tolerances; `floor_run` is run a's with changed last bits, isolated only."""
+    """Makes checks of one mode against the tolerances."""
 
-    def __init__(self, tolerances: dict[str, Tolerance], mode: str, floor_run: RunFolder | None = None) -> None:
+    def __init__(self, tolerances: Tolerances, mode: str) -> None:
         self.tolerances = tolerances
         self.mode = mode
-        self.floor_run = floor_run if mode == "isolated" else None
-
-    def floor_for(self, stage: str, quantity: str) -> RunFolder | None:
-        """The floor run where there is one and the quantity's bound depends on it."""
-        return self.floor_run if self.tolerances[f"{stage}.{quantity}"].floor_factor is not None else None
 
     def check(
         self,
@@ -87,35 +94,41 @@ class Judge:
         item: str,
         value: float,
         detail: str = "",
-        floor: float | None = None,
+        calibration: Calibration | None = None,
+        only_shown: bool = False,
+        allowed: float | None = None,
         **numbers: Any,
     ) -> Check:
-        """A check of a value that there is; `floor` is how far run a's own result moves, where measured.
+        """A check of a value that there is; `allowed` in place of the tolerance's bound.
 
         Raises `KeyError` where no tolerance is written for the quantity.
         """
-        tolerance = self.tolerances[f"{stage}.{quantity}"]
-        allowed = getattr(tolerance, self.mode)
-        if floor is not None and tolerance.floor_factor is not None and math.isfinite(floor):
-            numbers["floor"] = floor
-            allowed = max(allowed, tolerance.floor_factor * floor)
+        tolerance = self.tolerances.bounds[f"{stage}.{quantity}"]
+        if allowed is None and not only_shown:
+            allowed = getattr(tolerance, self.mode)
         agrees = not math.isnan(value)
         if allowed is not None and agrees:
             agrees = value <= allowed if tolerance.bound == AT_MOST else value >= allowed
-        return Check(stage, quantity, item, self.mode, value, allowed, tolerance.bound, agrees, detail, numbers)
+        if calibration is not None:
+            agrees = agrees and calibration.agrees
+        bound = tolerance.bound
+        return Check(stage, quantity, item, self.mode, value, allowed, bound, agrees, detail, numbers, calibration)
 
     def failure(self, stage: str, item: str, problem: str) -> Check:
         """A check that could not be made: something is missing or has another shape. It never agrees."""
         return Check(stage, "present", item, self.mode, math.nan, None, "", False, problem, {})
 
 
-def read_tolerances(path: Path) -> dict[str, Tolerance]:
-    """The tolerances by "<stage>.<quantity>", from TOML. Raises `UserError` for a file that is not as it must be."""
+def read_tolerances(path: Path) -> Tolerances:
+    """The tolerances from TOML: k and its reason, and a table a quantity. Raises `UserError` for another file."""
     try:
         document = tomllib.loads(path.read_text())
     except (OSError, ValueError) as error:  # no TOML, or no text
         raise UserError(f"{path}: {error}: mend the tolerances") from None
-    tolerances = {}
+    k, reason = document.pop("k", None), document.pop("k_reason", None)
+    if type(k) not in (int, float) or not (math.isfinite(k) and k > 0) or not is_text(reason):
+        raise UserError(f"{path}: k must be a number above 0 (how many noise floors an error may be), with a k_reason")
+    bounds = {}
     for stage, quantities in document.items():
         if not isinstance(quantities, dict):
             raise UserError(f"{path}: {stage} is not a table [{stage}.<quantity>]: mend the tolerances")
@@ -123,26 +136,24 @@ def read_tolerances(path: Path) -> dict[str, Tolerance]:
             if not is_tolerance(entry):
                 raise UserError(
                     f"{path}: [{stage}.{quantity}] needs numbers for isolated and chained (or one of them left out), "
-                    f"a reason, bound {AT_MOST} or {AT_LEAST}, and floor_factor, if any, a number with isolated"
+                    f"a reason, and bound {AT_MOST} or {AT_LEAST}"
                 )
-            tolerances[f"{stage}.{quantity}"] = Tolerance(
-                entry.get("isolated"),
-                entry.get("chained"),
-                entry.get("bound", AT_MOST),
-                entry["reason"],
-                entry.get("floor_factor"),
+            bound = entry.get("bound", AT_MOST)
+            bounds[f"{stage}.{quantity}"] = Tolerance(
+                entry.get("isolated"), entry.get("chained"), bound, entry["reason"]
             )
-    return tolerances
+    return Tolerances(float(k), bounds)
 
 
 def is_tolerance(entry: Any) -> bool:
     """Whether a table of the file has a reason, finite bounds, and nothing that is unknown."""
-    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason", "floor_factor"}:
+    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason"}:
         return False
-    bounds = [entry[key] for key in (*MODES, "floor_factor") if key in entry]
-    if "floor_factor" in entry and ("isolated" not in entry or entry.get("bound", AT_MOST) != AT_MOST):
-        return False
+    bounds = [entry[key] for key in MODES if key in entry]
     finite = all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds)
-    reason = entry.get("reason")
-    told = isinstance(reason, str) and bool(reason.strip())
-    return finite and told and entry.get("bound", AT_MOST) in (AT_MOST, AT_LEAST)
+    return finite and is_text(entry.get("reason")) and entry.get("bound", AT_MOST) in (AT_MOST, AT_LEAST)
+
+
+def is_text(value: Any) -> bool:
+    """Whether a value is a string that says something."""
+    return isinstance(value, str) and bool(value.strip())

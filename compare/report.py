@@ -1,7 +1,8 @@
-"""The comparison as a table on a terminal: one row for what is compared, the two modes side by side."""
+"""The comparison on a terminal: what differs around the runs, a row for what is compared, the end-to-end answer."""
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -9,8 +10,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from compare.check import Check
+from compare.end_to_end import claim
 
-PLAIN_WIDTH = 150  # where the output is no terminal
+PLAIN_WIDTH = 170  # where the output is no terminal
+ROW_NAMES = {"baseline_hr": "Baseline-HR", "baseline_lr": "Baseline-LR", "ours": "Ours"}
 
 
 def shown(checks: Sequence[Check]) -> list[Check]:
@@ -25,13 +28,30 @@ def shown(checks: Sequence[Check]) -> list[Check]:
     return kept
 
 
+def worst_ratios(checks: Sequence[Check]) -> dict[tuple[str, str, str], Check]:
+    """Of checks that share a row, the one whose error is the most noise floors."""
+    found: dict[tuple[str, str, str], Check] = {}
+    for check in checks:
+        key = (check.stage, check.quantity, group_of(check))
+        if check.calibration and (key not in found or not check.calibration.ratio <= ratio_of(found[key])):
+            found[key] = check
+    return found
+
+
+def ratio_of(check: Check) -> float:
+    """A calibrated check's error in noise floors."""
+    assert check.calibration is not None
+    return check.calibration.ratio
+
+
 def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
     """The table of both modes; rows in the order of the stages."""
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("stage", "quantity", "of", "isolated", "allowed", "chained", "allowed", "", "detail"):
-        numeric = name in ("isolated", "allowed", "chained")
+    for name in ("stage", "quantity", "of", "isolated", "allowed", "floors", "chained", "allowed", "", "detail"):
+        numeric = name in ("isolated", "allowed", "floors", "chained")
         result.add_column(name, justify="right" if numeric else "left", overflow="fold")
     columns = [{(c.stage, c.quantity, group_of(c)): c for c in shown(checks)} for checks in (isolated, chained)]
+    ratios = worst_ratios(isolated)
     keys = list(dict.fromkeys([*columns[0], *columns[1]]))
     stages = list(dict.fromkeys(check.stage for check in [*isolated, *chained]))
     last = ""
@@ -40,7 +60,8 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
         bad = [check for check in (one, two) if check is not None and not check.agrees]
         told = bad[0] if bad else one or two
         assert told is not None
-        cells = [cell for check in (one, two) for cell in (value_text(check), allowed_text(check))]
+        floors = f"{ratio_of(ratios[key]):.2g}" if key in ratios else ""
+        cells = [value_text(one), allowed_text(one), floors, value_text(two), allowed_text(two)]
         stage = key[0] if key[0] != last else ""
         last = key[0]
         mark = "[bold red]DIFFERS[/]" if bad else "ok"
@@ -50,11 +71,8 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
 
 def group_of(check: Check) -> str:
     """What a check's row is called for: alike checks share a row."""
-    return (
-        check.item.split("/")[0].split(" ")[0]
-        if check.item.startswith(("blob ", "snapshots/", "segments/"))
-        else check.item
-    )
+    alike = check.item.startswith(("blob ", "snapshots/", "segments/", "seed "))
+    return check.item.split("/")[0].split(" ")[0] if alike else check.item
 
 
 def value_text(check: Check | None) -> str:
@@ -75,9 +93,52 @@ def allowed_text(check: Check | None) -> str:
     return "shown" if check.allowed is None else f"{check.bound} {check.allowed:g}"
 
 
-def print_table(isolated: Sequence[Check], chained: Sequence[Check]) -> None:
-    """Print the table on stdout."""
+def differing(entries: Sequence[dict[str, str]]) -> Table:
+    """What may differ between the runs and does."""
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, title="may differ, and does", title_justify="left")
+    for name in ("", "run a", "run b"):
+        result.add_column(name, overflow="fold")
+    for entry in entries:
+        result.add_row(*(escape(entry[key]) for key in ("name", "a", "b")))
+    return result
+
+
+def answer(summary: dict[str, Any]) -> Table:
+    """mAP of both sides, their difference, and the paper's claim."""
+    title = f"end to end, mAP in percent, {summary['seeds']} seed{'s' * (summary['seeds'] > 1)} a side"
+    result = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left")
+    for name in ("", "run a", "run b", "difference", "95 % interval", "verdict"):
+        result.add_column(name, justify="left" if name in ("", "verdict") else "right")
+    for row, found in summary["a_minus_b"].items():
+        sides = [mean_text(summary["map"][side][row]) for side in "ab"]
+        result.add_row(ROW_NAMES[row], *sides, *difference_cells(found), found["with_seeds"]["verdict"])
+    for side, found in summary["ours_minus_baseline_lr"].items():
+        cells = difference_cells(found)
+        result.add_row(f"Ours minus Baseline-LR, run {side}", "", "", *cells, claim(found))
+    return result
+
+
+def mean_text(found: dict[str, Any]) -> str:
+    """A mean with its spread over the seeds."""
+    spread = "" if found["spread"] is None else f" ± {found['spread']:.2f}"
+    return f"{found['mean']:.2f}{spread}"
+
+
+def difference_cells(found: dict[str, Any]) -> list[str]:
+    """A difference and its 95 % interval."""
+    low, high = found["with_seeds"]["interval_95"]
+    return [f"{found['difference']:+.2f}", f"[{low:+.2f}, {high:+.2f}]"]
+
+
+def print_report(
+    isolated: Sequence[Check], chained: Sequence[Check], may_differ: Sequence[dict[str, str]], summary: dict[str, Any]
+) -> None:
+    """Print all on stdout."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
+    if may_differ:
+        console.print(differing(may_differ))
     console.print(table(isolated, chained))
+    if summary:
+        console.print(answer(summary))

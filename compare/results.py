@@ -1,7 +1,8 @@
-"""The README's figures: `python -m compare.results [--take NAME=RUN]... [--check]`.
+"""The README's figures: `python -m compare.results [--take NAME=RUN]... [--selftest FILE] [--check]`.
 
-`--take` copies the figures of a finished comparison into docs/results/<NAME>.json; the blocks of README.md that are
-marked as written by it are then made from those files and from embedded/backbone.json. `--check` writes nothing and
+`--take` copies the figures of a finished comparison into docs/results/<NAME>.json, `--selftest` a selftest.json into
+docs/; the blocks of README.md that are marked as written by it are then made from those files and from
+embedded/backbone.json. `--check` writes nothing and
 exits 1 where the README, or the specification that a figure was made with, is not the present one.
 """
 
@@ -13,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from compare.check import AT_LEAST, MODES, TOLERANCES, read_tolerances
+from compare.end_to_end import claim
+from compare.report import ROW_NAMES, difference_cells, mean_text
 from experiment.artifacts import RunFolder, read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command
 from experiment.spec import read_profile
@@ -20,9 +23,9 @@ from experiment.stages import ROWS, STAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
+SELFTEST = ROOT / "docs" / "selftest.json"
 BACKBONE = ROOT / "embedded" / "backbone.json"
 README = ROOT / "README.md"
-ROW_NAMES = {"baseline_hr": "Baseline-HR", "baseline_lr": "Baseline-LR", "ours": "Ours"}
 # What the README shows of a comparison: a check's "<stage>.<quantity>", and what it is in words.
 AGREEMENT = {
     "images.max_abs": "images, greatest difference in grey levels",
@@ -41,9 +44,21 @@ AGREEMENT = {
 
 
 def take(name: str, run: Path) -> None:
-    """Write docs/results/<name>.json from runs/<...>: both sides' metrics, every measured difference, the times."""
+    """Write docs/results/<name>.json from runs/<...>: both sides' metrics, every measured difference, the times.
+
+    Raises `UserError` where compare.json is of other stages than the run has now, or was made without calibration.
+    """
     comparison = read_json(run / "compare.json")
     sides = {side: RunFolder(run / side) for side in ("caffe", "torch")}
+    for side, which in zip(sides.values(), "ab", strict=True):
+        keys = comparison["runs"][which]["keys"]
+        for stage in STAGES:
+            if side.require_manifest(stage)["key"] != keys[stage]:
+                raise UserError(
+                    f"{run / 'compare.json'} is older than {side.stage_path(stage)}: run `make compare` again"
+                )
+    if not comparison["calibrated"] or comparison["end_to_end"] is None or comparison["end_to_end"]["seeds"] < 2:
+        raise UserError(f"{run / 'compare.json'} lacks the seeds or the reference: run `make seeds compare` first")
     spec = sides["caffe"].spec
     ids = {split: len(sides["caffe"].json("index", f"ids_{split}")) for split in ("trainval", "test")}
     result = {
@@ -53,30 +68,43 @@ def take(name: str, run: Path) -> None:
         "classes": sides["caffe"].json("index", "classes"),
         "agrees": comparison["agrees"],
         "sentence": comparison["sentence"],
+        "k": comparison["k"],
         "measured": measured(comparison["checks"]),
+        "end_to_end": comparison["end_to_end"],
         "map": {side: run_.json("metrics", "metrics") for side, run_ in sides.items()},
         "seconds": {
             side: {stage: run_.require_manifest(stage)["seconds"] for stage in STAGES} for side, run_ in sides.items()
         },
         "versions": {side: run_.require_manifest("metrics")["versions"] for side, run_ in sides.items()},
+        "machine": sides["caffe"].require_manifest("metrics")["machine"],
     }
     RESULTS.mkdir(parents=True, exist_ok=True)
     write_json(RESULTS / f"{name}.json", result)
 
 
 def measured(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """The worst value of each quantity, with its bound, by "<stage>.<quantity>" and mode."""
+    """The worst value of each quantity, with its bound, by "<stage>.<quantity>" and mode; and the most noise floors."""
     found: dict[str, dict[str, Any]] = {}
     for check in sorted(checks, key=badness):  # so that the worst comes last and stays
         entry = found.setdefault(f"{check['stage']}.{check['quantity']}", {"bound": check["bound"]})
         entry[check["mode"]] = {key: check[key] for key in ("value", "allowed", "item")}
+    calibrated = [check for check in checks if check["calibration"]]
+    for check in sorted(calibrated, key=lambda check: not_a_number_last(check["calibration"]["ratio"])):
+        entry = found[f"{check['stage']}.{check['quantity']}"]
+        entry["floors"] = {"ratio": check["calibration"]["ratio"], "item": check["item"]}
     return found
+
+
+def not_a_number_last(value: Any) -> tuple[bool, float]:
+    """A sorting key for a number that JSON may hold as "nan" or "inf"."""
+    number = float(value)
+    return math.isnan(number), 0.0 if math.isnan(number) else number
 
 
 def badness(check: dict[str, Any]) -> tuple[bool, float]:
     """Greater for a worse check of a quantity; NaN (a string in JSON, as infinity is) is worse than every number."""
-    value = float(check["value"])
-    return math.isnan(value), 0.0 if math.isnan(value) else -value if check["bound"] == AT_LEAST else value
+    missing, value = not_a_number_last(check["value"])
+    return missing, -value if check["bound"] == AT_LEAST else value
 
 
 def map_table(results: dict[str, dict[str, Any]]) -> str:
@@ -98,25 +126,62 @@ def map_table(results: dict[str, dict[str, Any]]) -> str:
 
 
 def agreement_table(results: dict[str, dict[str, Any]]) -> str:
-    """The headline differences of both modes for each data set, and what is allowed, in Markdown.
-
-    A cell says so where more is allowed in it, because run a's own floor is higher (`Tolerance.floor_factor`).
-    """
+    """For each data set the headline differences of both modes, what is allowed, and errors in noise floors."""
     tolerances = read_tolerances(TOLERANCES)
-    columns = [f"{name}, {mode}" for name in results for mode in MODES]
+    columns = [f"{name}, {what}" for name in results for what in (*MODES, "floors")]
     lines = [f"| quantity | allowed, isolated | {' | '.join(columns)} |", "|---|---|" + "---|" * len(columns)]
     for quantity, words in AGREEMENT.items():
-        entries = [result["measured"][quantity] for result in results.values()]
-        tolerance = tolerances[quantity]
+        tolerance = tolerances.bounds[quantity]
         cells = []
-        for entry in entries:
-            raised = entry["isolated"]["allowed"] != tolerance.isolated
-            more = f" (allowed {entry['isolated']['allowed']:.3g})" if raised else ""
-            cells.append(f"{float(entry['isolated']['value']):.3g}{more}")
-            cells.append(f"{float(entry['chained']['value']):.3g}" if "chained" in entry else "-")
+        for result in results.values():
+            entry = result["measured"][quantity]
+            cells += [f"{float(entry[mode]['value']):.3g}" if mode in entry else "-" for mode in MODES]
+            cells.append(f"{float(entry['floors']['ratio']):.2g}" if "floors" in entry else "-")
         lines.append(f"| {words} | {tolerance.bound} {tolerance.isolated:g} | {' | '.join(cells)} |")
     sentences = [f"`{name}`: {result['sentence']}." for name, result in results.items()]
     return "\n".join(lines) + "\n\n" + "\n".join(sentences) + "\n"
+
+
+def end_to_end_table(results: dict[str, dict[str, Any]]) -> str:
+    """mAP over the seeds, the sides' difference with its interval and verdict, and the paper's claim, in Markdown."""
+    lines = ["| data set | | Caffe | port | difference | 95 % interval | |", "|---|---|---|---|---|---|---|"]
+    for name, result in results.items():
+        found = result["end_to_end"]
+        first = f"{name}, {found['seeds']} seeds a side"
+        for row, entry in found["a_minus_b"].items():
+            means = [mean_text(found["map"][side][row]) for side in "ab"]
+            cells = [first, ROW_NAMES[row], *means, *difference_cells(entry), entry["with_seeds"]["verdict"]]
+            lines.append(f"| {' | '.join(cells)} |")
+            first = ""
+        for side, who in (("a", "Caffe"), ("b", "port")):
+            entry = found["ours_minus_baseline_lr"][side]
+            cells = ["", f"Ours minus Baseline-LR, {who}", "", "", *difference_cells(entry), claim(entry)]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def selftest_table(record: dict[str, Any]) -> str:
+    """Every mistake and every harmless change of the self-test, and what became of it, in Markdown."""
+    harmful = [row for row in record["rows"] if row["harmful"]]
+    harmless = [row for row in record["rows"] if not row["harmful"]]
+    located = sum(row["caught"] and row["found"] == row["expected"] for row in harmful)
+    passed = sum(not row["caught"] for row in harmless)
+    lines = [
+        f"{sum(row['caught'] for row in harmful)} of {len(harmful)} mistakes are caught, {located} located where they "
+        f"are; {passed} of {len(harmless)} harmless changes pass.",
+        "",
+        "| mistake | first departure |",
+        "|---|---|",
+    ]
+    for row in harmful:
+        right = row["found"] == row["expected"]
+        told = row["found"] if right else f"**{row['found'] or 'not caught'}**, expected {row['expected']}"
+        lines.append(f"| {row['name']} | {told} |")
+    lines += ["", "| harmless change | |", "|---|---|"]
+    lines += [
+        f"| {row['name']} | {'**flagged** at ' + row['found'] if row['caught'] else 'passes'} |" for row in harmless
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def backbone_text(record: dict[str, Any]) -> str:
@@ -157,6 +222,7 @@ def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m compare.results", description=__doc__)
     parser.add_argument("--take", action="append", default=[], metavar="NAME=RUN")
+    parser.add_argument("--selftest", type=Path, help="a selftest.json to take into docs/")
     parser.add_argument("--check", action="store_true")
     arguments = parser.parse_args()
     for item in arguments.take:
@@ -164,6 +230,8 @@ def main() -> int:
         if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise UserError(f"--take {item}: a result's name is letters, digits, - and _, as in --take embedded=RUN")
         take(name, Path(run))
+    if arguments.selftest:
+        write_json(SELFTEST, read_json(arguments.selftest))
     results = {path.stem: read_json(path) for path in sorted(RESULTS.glob("*.json"), reverse=True)}
     if not results:
         raise UserError(f"{RESULTS} holds no results yet: run `make compare`, then `make results`")
@@ -171,6 +239,8 @@ def main() -> int:
     blocks = {
         "results": map_table(results),
         "agreement": agreement_table(results),
+        "end-to-end": end_to_end_table(results),
+        "selftest": selftest_table(read_json(SELFTEST)),
         "backbone": backbone_text(read_json(BACKBONE)),
     }
     written = with_blocks(text, blocks)

@@ -1,0 +1,105 @@
+"""How far off the port may be, measured: its error to a float64 reference, in units of the noise floor.
+
+The reference is the port run in float64 on the same inputs. The noise floor is the greatest of what one knows to be
+harmless: run a's own error to the reference, and what each side differs from itself by when only the number of
+threads, the batch size, the memory layout or the last bit of its drawn weights changes. A wrong port's reference is
+wrong as well, so a calibration never stands alone: the hard bounds on the difference of both sides judge beside it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from compare.difference import relative_l2
+from experiment.artifacts import RunFolder
+from experiment.errors import UserError
+
+# What is stored in float32 is rounded by up to this share of itself, so no floor is lower.
+ROUNDING = 2.0**-24
+
+Distance = Callable[[np.ndarray, np.ndarray], float]
+Read = Callable[[RunFolder], np.ndarray]  # gives a run's array; where each is called differently, one a side
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """An error in noise floors.
+
+    error, error_a : the distances of run b and of run a to the reference.
+    floors : what each side differs from itself by, by the name of the run that was made otherwise.
+    floor : the greatest of error_a, floors and `ROUNDING`.
+    ratio : error / floor, which may be at most k; NaN where there is no number, which never agrees.
+    """
+
+    error: float
+    error_a: float
+    floors: dict[str, float]
+    floor: float
+    ratio: float
+    k: float
+
+    @property
+    def agrees(self) -> bool:
+        """Whether the error is at most k floors."""
+        return self.ratio <= self.k
+
+    def as_json(self) -> dict[str, Any]:
+        """For compare.json."""
+        return {**asdict(self), "agrees": self.agrees}
+
+
+class Calibrator:
+    """Measures errors against the reference and floors of the isolated runs.
+
+    Parameters
+    ----------
+    a, b : the runs that are compared, b isolated.
+    reference : b's side in float64, fed by a.
+    floors_a, floors_b : the same sides run otherwise, fed by a.
+    """
+
+    def __init__(
+        self,
+        a: RunFolder,
+        b: RunFolder,
+        reference: RunFolder,
+        floors_a: Sequence[RunFolder],
+        floors_b: Sequence[RunFolder],
+        k: float,
+    ) -> None:
+        self.a, self.b, self.reference, self.k = a, b, reference, k
+        self.floors = [*((a, floor) for floor in floors_a), *((b, floor) for floor in floors_b)]
+
+    def measure(
+        self,
+        stage: str,
+        read_a: Read,
+        read_b: Read,
+        distance: Distance = relative_l2,
+        floors_of_a: bool = True,
+    ) -> Calibration:
+        """The calibration of one array; `floors_of_a` is false where run a has none from the same state.
+
+        Where a run was varied it holds the first images only, and only these are compared. Raises `UserError` for an
+        array that does not fit.
+        """
+        reference = read_b(self.reference)
+        error = apart(distance, reference, read_b(self.b), self.reference)
+        error_a = apart(distance, reference, read_a(self.a), self.reference)
+        floors = {}
+        for base, varied in self.floors:
+            if varied.manifest(stage) is None or (base is self.a and not floors_of_a):
+                continue
+            read = read_a if base is self.a else read_b
+            floors[varied.path.name] = apart(distance, read(varied), read(base), varied)
+        floor = float(np.max([error_a, *floors.values(), ROUNDING]))  # a NaN stays one, and never agrees
+        return Calibration(error, error_a, floors, floor, error / floor, self.k)
+
+
+def apart(distance: Distance, few: np.ndarray, more: np.ndarray, run: RunFolder) -> float:
+    """The distance of the rows that both have; NaN where a value is not finite."""
+    if few.shape[1:] != more.shape[1:] or not 0 < len(few) <= len(more):
+        raise UserError(f"{run.path}: an array of shape {few.shape} does not belong to {more.shape}: run it again")
+    return distance(few, more[: len(few)])

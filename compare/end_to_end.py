@@ -1,0 +1,121 @@
+"""The whole pipeline's answer: mAP of the three rows over seeds and test images, and what may be said of it.
+
+Each seed gives a run a side, which draws its own k-means start and initial weights. Without such runs the chained
+pair stands for one seed, and the spread over seeds is not known.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import adjusted_rand_score
+
+from compare.bootstrap import equivalence, paired_differences, resampled_map, resamples
+from compare.check import Check, Judge
+from compare.clusters import matching, renumbered
+from compare.comparable import require_comparable
+from compare.pair import FinishedRun
+from compare.transfer import msra_p_value
+from experiment.artifacts import RunFolder
+from experiment.errors import UserError
+from experiment.stages import ROWS
+
+SEED_STAGES = ("index", "clusters", "transfer", "svm", "metrics")  # what is read of a seed's runs
+PERCENT = 100.0
+
+
+def seed_pairs(folder: Path, a: RunFolder, b: RunFolder) -> list[tuple[RunFolder, RunFolder]]:
+    """The runs of every seed: `folder`/<seed>/<name of run a's folder> and /<name of run b's>, in order of the seed.
+
+    Raises `UserError` where one is missing, is unfinished, or differs from run a in more than the seed.
+    """
+    seeds = sorted((path for path in folder.glob("*") if path.name.isdecimal()), key=lambda path: int(path.name))
+    if not seeds:
+        raise UserError(f"{folder} holds no seeds' runs: run `make seeds`")
+    pairs: list[tuple[RunFolder, RunFolder]] = []
+    for path in seeds:
+        pair = FinishedRun(path / a.path.name), FinishedRun(path / b.path.name)
+        for run in pair:
+            require_comparable(a, run, SEED_STAGES, but=("spec.run.seed",))
+        require_comparable(*pair, SEED_STAGES)
+        pairs.append(pair)
+    return pairs
+
+
+def end_to_end(a: RunFolder, pairs: Sequence[tuple[RunFolder, RunFolder]]) -> dict[str, Any]:
+    """mAP by row, side and seed, the differences of the sides, and Ours minus Baseline-LR on each: for compare.json.
+
+    Everything in percent. Every interval is over test images drawn with replacement, the same for both sides and all
+    seeds; "with_seeds" draws the seeds too.
+    """
+    settings = a.spec["values"]["compare"]
+    labels = a.array("index", "labels_test")
+    weights = resamples(len(labels), settings["resamples"], a.spec["values"]["run"]["seed"])
+    seed, margin = a.spec["values"]["run"]["seed"], settings["margin"]
+    plain = np.ones((1, len(labels)), np.uint8)
+    observed: dict[str, dict[str, np.ndarray]] = {}  # side, row: (seeds,)
+    drawn: dict[str, dict[str, np.ndarray]] = {}  # side, row: (seeds, resamples)
+    for side, runs in zip("ab", zip(*pairs, strict=True), strict=True):
+        scores = {row: [np.asarray(run.array("svm", row)) for run in runs] for row in ROWS}
+        observed[side], drawn[side] = (
+            {row: PERCENT * np.stack([resampled_map(s, labels, how) for s in scores[row]]) for row in ROWS}
+            for how in (plain, weights)
+        )
+
+    def judged(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any]:
+        """The difference of two (side, row)."""
+        difference = float(observed[one[0]][one[1]].mean() - observed[other[0]][other[1]].mean())
+        resampled = [paired_differences(drawn[one[0]][one[1]], drawn[other[0]][other[1]], s) for s in (None, seed)]
+        images, both = (equivalence(difference, differences, margin) for differences in resampled)
+        return {"difference": difference, "images": images.as_json(), "with_seeds": both.as_json()}
+
+    return {
+        "seeds": len(pairs),
+        "resamples": settings["resamples"],
+        "margin": margin,
+        "map": {side: {row: over_seeds(m[:, 0]) for row, m in rows.items()} for side, rows in observed.items()},
+        "a_minus_b": {row: judged(("a", row), ("b", row)) for row in ROWS},
+        "ours_minus_baseline_lr": {side: judged((side, "ours"), (side, "baseline_lr")) for side in "ab"},
+    }
+
+
+def over_seeds(values: np.ndarray) -> dict[str, Any]:
+    """The values, their mean, and their standard deviation (n - 1), None for a single one."""
+    spread = float(values.std(ddof=1)) if len(values) > 1 else None
+    return {"seeds": values.tolist(), "mean": float(values.mean()), "spread": spread}
+
+
+def checks(summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]], judge: Judge) -> Iterator[Check]:
+    """Whether the sides' mAP differ beyond the margin; and, where each side drew its own, the draws and clusterings."""
+    for row, found in summary["a_minus_b"].items():
+        verdict = found["with_seeds"]
+        low, high = verdict["interval_95"]
+        detail = (
+            f"{found['difference']:+.2f}, 95 % [{low:+.2f}, {high:+.2f}], {verdict['verdict']} at {summary['margin']:g}"
+        )
+        least = max(0.0, low, -high)
+        yield judge.check("end_to_end", "least_map_difference", row, least, detail, allowed=summary["margin"], **found)
+    if len(pairs) == 1:
+        return
+    inertias, rands = [], []
+    for number, (one, two) in enumerate(pairs, start=1):
+        inertias.append([run.json("clusters", "summary")["inertia"] for run in (one, two)])
+        labels = renumbered(two.array("clusters", "assignments"), matching(one, two))
+        rands.append(float(adjusted_rand_score(one.array("clusters", "assignments"), labels)))
+        variance_norm = one.spec["values"]["transfer"]["variance_norm"]
+        for side, run in (("a", one), ("b", two)):
+            p = min(msra_p_value(run, f"{layer}_weight_initial", variance_norm) for layer in ("fc1", "fc2"))
+            detail = "Kolmogorov-Smirnov against MSRA, the lesser of both layers'"
+            yield judge.check("end_to_end", "initial_p", f"seed {number} of {side}", p, detail)
+    means = np.mean(inertias, axis=0)
+    detail = f"mean inertia {means[0]:.6g} and {means[1]:.6g}"
+    yield judge.check("end_to_end", "inertia", "clusters", abs(float(means[1] / means[0]) - 1), detail, seeds=inertias)
+    detail = f"least of {len(rands)} seeds; each side from its own start"
+    yield judge.check("end_to_end", "adjusted_rand", "clusters", min(rands), detail, seeds=rands)
+
+
+def claim(side: dict[str, Any]) -> str:
+    """What may be said of Ours minus Baseline-LR: "gain" or "loss" where the 95 % interval leaves out 0."""
+    low, high = side["with_seeds"]["interval_95"]
+    return "gain" if low > 0 else "loss" if high < 0 else "undecided"

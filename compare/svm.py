@@ -1,0 +1,120 @@
+"""What is compared of the stages svm and metrics."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from compare.check import Check
+from compare.difference import difference, max_abs, misfit
+from compare.pair import Pair, named
+from experiment.artifacts import RunFolder
+from experiment.stages import ROWS
+
+
+def svm(pair: Pair) -> Iterator[Check]:
+    """Of each row: the decision values on test, the support vectors in common, and the dual objective."""
+    classes = pair.a.json("index", "classes")
+    summaries = [run.json("svm", "summary") for run in (pair.a, pair.b)]
+    for row in ROWS:
+        read = named("svm", row)
+        yield pair.array_check(
+            "svm", "decision_max_abs", row, read, read, lambda d: d.max_abs, max_abs,
+            detail=lambda d: f"max abs at image, class {d.index}",
+        )  # fmt: skip
+        duals = [run.array("svm", f"{row}_dual") for run in (pair.a, pair.b)]
+        if problem := misfit(*duals):
+            yield pair.judge.failure("svm", f"{row}_dual", problem)
+            continue
+        support = [np.asarray(dual) != 0 for dual in duals]
+        common = np.logical_and(*support).sum(axis=1)
+        either = np.maximum(np.logical_or(*support).sum(axis=1), 1)
+        least = int((common / either).argmin())
+        detail = f"{common.sum()} of {either.sum()} in common; least for class {classes[least]}"
+        yield pair.judge.check("svm", "support_vectors", row, float(common[least] / either[least]), detail)
+        objectives = np.array([[summary[row][name]["objective"] for name in classes] for summary in summaries])
+        change = np.abs(objectives[1] - objectives[0]) / np.abs(objectives[0])
+        worst = int(change.argmax())
+        detail = (
+            f"relative; worst for class {classes[worst]}, {objectives[0][worst]:.6g} and {objectives[1][worst]:.6g}"
+        )
+        yield pair.judge.check("svm", "objective", row, float(change[worst]), detail)
+
+
+def metrics(pair: Pair) -> Iterator[Check]:
+    """AP per class and mAP of the three rows by both sides, area AP by scikit-learn too, and the ranks behind them."""
+    first, second = (run.json("metrics", "metrics") for run in (pair.a, pair.b))
+    classes = pair.a.json("index", "classes")
+    own = pair.chained and pair.drew_itself("transfer")
+    for row in ROWS:
+        for variant in ("11point", "area"):
+            ap_a, ap_b = (np.array(m[row][f"ap_{variant}"], dtype=np.float64) for m in (first, second))
+            d = difference(ap_a, ap_b)
+            if d.problem:
+                yield pair.judge.failure("metrics", f"{row} {variant}", d.problem)
+                continue
+            per_class: dict[str, Any] = {
+                "a": dict(zip(classes, ap_a.tolist(), strict=True)),
+                "b": dict(zip(classes, ap_b.tolist(), strict=True)),
+            }
+            detail = f"greatest for class {classes[d.index[0]]}"
+            if pair.chained and d.unequal and variant == "11point":
+                per_class["rank_swaps"] = swaps = rank_swaps(pair, row, np.flatnonzero(ap_a != ap_b))
+                detail += f"; {told_swaps(swaps.get(classes[d.index[0]]))}"
+            yield pair.judge.check("metrics", "ap", f"{row} {variant}", d.max_abs, detail, **d.numbers(), **per_class)
+            map_a, map_b = (m[row][f"map_{variant}"] for m in (first, second))
+            detail = f"mAP {100 * map_a:.3f} and {100 * map_b:.3f}"
+            yield pair.judge.check(
+                "metrics", "map", f"{row} {variant}", abs(map_b - map_a), detail, a=map_a, b=map_b,
+                only_shown=own and row == "ours",
+            )  # fmt: skip
+        # Isolated, run b's metrics were made of run a's decision values.
+        for side, run, fed in (("a", pair.a, pair.a), ("b", pair.b, pair.b if pair.chained else pair.a)):
+            yield third_route(pair, row, side, run, fed)
+
+
+def third_route(pair: Pair, row: str, side: str, run: RunFolder, fed: RunFolder) -> Check:
+    """The area AP that a run has, against scikit-learn's of the decision values that it was made of."""
+    labels, scores = fed.array("index", "labels_test"), fed.array("svm", row)
+    ap = run.json("metrics", "metrics")[row]["ap_area"]
+    if scores.shape != labels.shape or len(ap) != labels.shape[1] or not np.isfinite(scores).all():
+        return pair.judge.failure("metrics", f"{row} of {side}", "decision values and labels do not belong together")
+    found = []
+    for column in range(labels.shape[1]):
+        used = labels[:, column] != 0
+        positive = labels[used, column] == 1
+        found.append(average_precision_score(positive, scores[used, column]) if positive.any() else float("nan"))
+    worst = float(np.abs(np.array(found) - np.array(ap, dtype=np.float64)).max())
+    return pair.judge.check("metrics", "third_route", f"{row} of {side}", worst, "area AP against scikit-learn's")
+
+
+def rank_swaps(pair: Pair, row: str, columns: np.ndarray) -> dict[str, dict[str, Any]]:
+    """For each class (column): which positive-negative pairs of test images the two sides rank otherwise.
+
+    count : how many pairs; widest : the ids of the pair whose scores lie farthest apart on side a, and how far.
+    """
+    classes, ids = pair.a.json("index", "classes"), pair.a.json("index", "ids_test")
+    labels = pair.a.array("index", "labels_test")
+    scores_a, scores_b = (np.asarray(run.array("svm", row)) for run in (pair.a, pair.b))
+    found = {}
+    for column in columns:
+        positive, negative = (np.flatnonzero(labels[:, column] == label) for label in (1, -1))
+        gaps_a, gaps_b = (s[positive, column][:, None] - s[negative, column] for s in (scores_a, scores_b))
+        swapped = np.sign(gaps_a) != np.sign(gaps_b)
+        told: dict[str, Any] = {"count": int(swapped.sum()), "of": swapped.size}
+        if swapped.any():
+            place = np.unravel_index(int(np.where(swapped, np.abs(gaps_a), -1).argmax()), swapped.shape)
+            told["widest"] = [ids[positive[place[0]]], ids[negative[place[1]]], float(abs(gaps_a[place]))]
+        found[classes[int(column)]] = told
+    return found
+
+
+def told_swaps(swaps: dict[str, Any] | None) -> str:
+    """Rank swaps in words."""
+    if not swaps or not swaps["count"]:
+        return "no rank differs"
+    positive, negative, gap = swaps["widest"]
+    return (
+        f"{swaps['count']} of {swaps['of']} pairs ranked otherwise, the widest {positive} over {negative} by {gap:.1e}"
+    )
