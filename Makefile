@@ -78,7 +78,7 @@ vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-
 all_threads := $(or $(filter-out 0,$(THREADS)),$(shell nproc))
 other_threads := $(if $(filter 1,$(all_threads)),2,1)
 
-compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
+define isolated_runs
 	$(resolve) '$(RUN)/torch-isolated'
 	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS)
 	$(call vary_torch,reference,$(THREADS))
@@ -87,6 +87,10 @@ compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, a
 	$(call vary_caffe,threads,$(other_threads))
 	$(call vary_caffe,batch,$(THREADS))
 	$(call vary_caffe,last-bit,$(THREADS))
+endef
+
+compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
+	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--floor-a '$(RUN)/caffe-$(v)') \
 		$(foreach v,threads layout,--floor-b '$(RUN)/torch-$(v)') \
@@ -118,14 +122,7 @@ compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see 
 	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
 	$(resolve) '$(RUN)/caffe'
 	docker/run --write '$(RUN)/caffe' -- python3 -m caffe_impl '$(RUN)/caffe' --threads $(THREADS)
-	$(resolve) '$(RUN)/torch-isolated'
-	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --threads $(THREADS)
-	$(call vary_torch,reference,$(THREADS))
-	$(call vary_torch,threads,$(other_threads))
-	$(call vary_torch,layout,$(THREADS))
-	$(call vary_caffe,threads,$(other_threads))
-	$(call vary_caffe,batch,$(THREADS))
-	$(call vary_caffe,last-bit,$(THREADS))
+	$(isolated_runs)
 	$(PY) -m tests.selftest '$(RUN)' --json '$(RUN)/selftest.json'
 
 test: $(VENV)/.ready container ## run the tests, with the real Caffe
@@ -147,7 +144,7 @@ train-backbone: $(VENV)/.ready ## train the embedded backbone on PHOTOGRAPHS= (o
 	$(PY) -m embedded.train_backbone '$(PHOTOGRAPHS)'
 
 results: $(VENV)/.ready ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
-	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)')
+	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)') $(addprefix --selftest ,$(wildcard runs/selftest/selftest.json))
 
 clean: ## remove runs and generated data (not the environment, not the container)
-	rm -rf runs data/embedded-devkit
+	rm -rf runs data/embedded-devkit data/selftest-devkit

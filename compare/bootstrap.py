@@ -17,6 +17,7 @@ class Equivalence:
     """A difference judged against a margin: two one-sided tests and percentile intervals. Units: those of the mAPs.
 
     mean_difference : as observed, without resampling.
+    standard_error : the standard deviation of the resampled differences.
     interval_95, interval_90 : lower and upper end, percentiles of the resampled differences about the observed one.
     p_lower, p_upper : bootstrap p-values of "difference <= -margin" and of "difference >= margin".
     verdict : "equivalent" where both p-values are below 0.05; "different" where the 95 % interval lies wholly beyond
@@ -24,6 +25,7 @@ class Equivalence:
     """
 
     mean_difference: float
+    standard_error: float
     interval_95: tuple[float, float]
     interval_90: tuple[float, float]
     p_lower: float
@@ -60,7 +62,16 @@ def equivalence(observed: float, differences: np.ndarray, margin: float) -> Equi
         verdict = "different"
     else:
         verdict = "undecided"
-    return Equivalence(float(observed), (low_95, high_95), (low_90, high_90), p_lower, p_upper, float(margin), verdict)
+    return Equivalence(
+        mean_difference=float(observed),
+        standard_error=float(differences.std()),
+        interval_95=(low_95, high_95),
+        interval_90=(low_90, high_90),
+        p_lower=p_lower,
+        p_upper=p_upper,
+        margin=float(margin),
+        verdict=verdict,
+    )
 
 
 def paired_differences(first: np.ndarray, second: np.ndarray, seed: int | None) -> np.ndarray:

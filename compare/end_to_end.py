@@ -23,6 +23,7 @@ from experiment.stages import ROWS
 
 SEED_STAGES = ("index", "clusters", "transfer", "svm", "metrics")  # what is read of a seed's runs
 PERCENT = 100.0
+STANDARD_ERRORS = 4  # by which a difference must exceed the margin to fail: by chance less than once in 10,000 rows
 
 
 def seed_pairs(folder: Path, a: RunFolder, b: RunFolder) -> list[tuple[RunFolder, RunFolder]]:
@@ -94,7 +95,7 @@ def checks(summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]]
         detail = (
             f"{found['difference']:+.2f}, 95 % [{low:+.2f}, {high:+.2f}], {verdict['verdict']} at {summary['margin']:g}"
         )
-        least = max(0.0, low, -high)
+        least = max(0.0, abs(found["difference"]) - STANDARD_ERRORS * verdict["standard_error"])
         yield judge.check("end_to_end", "least_map_difference", row, least, detail, allowed=summary["margin"], **found)
     if len(pairs) == 1:
         return

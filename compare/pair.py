@@ -9,12 +9,15 @@ import numpy as np
 from compare.calibration import Calibration, Calibrator, Distance, Read
 from compare.check import Check, Judge
 from compare.difference import Difference, difference, relative_l2
-from experiment.artifacts import RunFolder
+from experiment.artifacts import RunFolder, load_array
 from experiment.errors import UserError
 
 
 class FinishedRun(RunFolder):
-    """A run that nobody writes to any more: what was read and verified once is kept (arrays stay on disk, mapped)."""
+    """A run that nobody writes to any more: manifests are read once, and an array's hash is looked at once.
+
+    No array is kept: one that is mapped counts as memory for as long as it is.
+    """
 
     def __init__(self, path: Any) -> None:
         super().__init__(path)
@@ -36,7 +39,11 @@ class FinishedRun(RunFolder):
 
     def array(self, stage: str, name: str) -> np.ndarray:
         """As `RunFolder.array`."""
-        return self._once((stage, name), lambda: RunFolder.array(self, stage, name))
+        if (stage, name) in self._kept:
+            return load_array(self.output_path(stage, name))
+        array = RunFolder.array(self, stage, name)
+        self._kept[stage, name] = True
+        return array
 
 
 @dataclass(frozen=True)

@@ -174,6 +174,7 @@ def test_equivalence_survives_json():
     found = equivalence(np.float64(0.5), np.linspace(0, 1, 101), 1)
     expected = {
         "mean_difference": 0.5,
+        "standard_error": pytest.approx(((101**2 - 1) / 12) ** 0.5 / 100),  # of equally spaced numbers
         "interval_95": pytest.approx([0.025, 0.975]),
         "interval_90": pytest.approx([0.05, 0.95]),
         "p_lower": 1 / 102,
