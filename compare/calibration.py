@@ -31,6 +31,7 @@ class Calibration:
     floors : what each side differs from itself by, by the name of the run that was made otherwise.
     floor : the greatest of error_a, floors and `ROUNDING`.
     ratio : error / floor, which may be at most k; NaN where there is no number, which never agrees.
+    judged : whether k decides; otherwise the ratio is only shown.
     """
 
     error: float
@@ -39,11 +40,12 @@ class Calibration:
     floor: float
     ratio: float
     k: float
+    judged: bool = True
 
     @property
     def agrees(self) -> bool:
-        """Whether the error is at most k floors."""
-        return self.ratio <= self.k
+        """Whether the error is at most k floors, where that is judged."""
+        return not self.judged or self.ratio <= self.k
 
     def as_json(self) -> dict[str, Any]:
         """For compare.json."""

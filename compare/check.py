@@ -2,7 +2,7 @@
 
 import math
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,16 @@ AT_MOST, AT_LEAST = "<=", ">="
 
 @dataclass(frozen=True)
 class Tolerance:
-    """The hard bound of a quantity in both modes, and the reason for it. None: it is shown, not judged."""
+    """The hard bound of a quantity in both modes, and the reason for it. None: it is shown, not judged.
+
+    floors_judge : whether its error may be at most k noise floors; otherwise that is only shown.
+    """
 
     isolated: float | None
     chained: float | None
     bound: str
     reason: str
+    floors_judge: bool = True
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,8 @@ class Check:
     @property
     def judged(self) -> bool:
         """Whether the check decides anything: it has a bound or a calibration, or could not be made."""
-        return self.allowed is not None or self.calibration is not None or not self.agrees
+        by_floors = self.calibration is not None and self.calibration.judged
+        return self.allowed is not None or by_floors or not self.agrees
 
     def as_json(self) -> dict[str, Any]:
         """For compare.json: numbers that JSON cannot hold (NaN, infinity) become strings."""
@@ -110,6 +115,7 @@ class Judge:
         if allowed is not None and agrees:
             agrees = value <= allowed if tolerance.bound == AT_MOST else value >= allowed
         if calibration is not None:
+            calibration = replace(calibration, judged=tolerance.floors_judge)
             agrees = agrees and calibration.agrees
         bound = tolerance.bound
         return Check(stage, quantity, item, self.mode, value, allowed, bound, agrees, detail, numbers, calibration)
@@ -136,18 +142,21 @@ def read_tolerances(path: Path) -> Tolerances:
             if not is_tolerance(entry):
                 raise UserError(
                     f"{path}: [{stage}.{quantity}] needs numbers for isolated and chained (or one of them left out), "
-                    f"a reason, and bound {AT_MOST} or {AT_LEAST}"
+                    f"a reason, bound {AT_MOST} or {AT_LEAST}, and floors_judge, if any, true or false"
                 )
             bound = entry.get("bound", AT_MOST)
+            judge = entry.get("floors_judge", True)
             bounds[f"{stage}.{quantity}"] = Tolerance(
-                entry.get("isolated"), entry.get("chained"), bound, entry["reason"]
+                entry.get("isolated"), entry.get("chained"), bound, entry["reason"], judge
             )
     return Tolerances(float(k), bounds)
 
 
 def is_tolerance(entry: Any) -> bool:
     """Whether a table of the file has a reason, finite bounds, and nothing that is unknown."""
-    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason"}:
+    if not isinstance(entry, dict) or set(entry) - {*MODES, "bound", "reason", "floors_judge"}:
+        return False
+    if type(entry.get("floors_judge", True)) is not bool:
         return False
     bounds = [entry[key] for key in MODES if key in entry]
     finite = all(type(bound) in (int, float) and math.isfinite(bound) for bound in bounds)
