@@ -101,6 +101,9 @@ def isolated_runs(arguments: argparse.Namespace, a: RunFolder, k: float) -> tupl
     b = FinishedRun(arguments.isolated)
     require_comparable(a, b)
     require_fed_by(a, b, STAGES)
+    chained_side, side = (run.require_manifest("index").get("side") for run in (FinishedRun(arguments.run_b), b))
+    if side != chained_side:
+        raise UserError(f"{b.path} is of side {side}, {arguments.run_b} of {chained_side}: isolate run b's own side")
     if not arguments.reference:
         return b, None
     reference = FinishedRun(arguments.reference)

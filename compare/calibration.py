@@ -6,6 +6,7 @@ threads, the batch size, the memory layout or the last bit of its drawn weights 
 wrong as well, so a calibration never stands alone: the hard bounds on the difference of both sides judge beside it.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -95,9 +96,11 @@ class Calibrator:
             if varied.manifest(stage) is None or (base is self.a and not floors_of_a):
                 continue
             read = read_a if base is self.a else read_b
-            floors[varied.path.name] = apart(distance, read(varied), read(base), varied)
+            name = varied.path.name if varied.path.name not in floors else str(varied.path)
+            floors[name] = apart(distance, read(varied), read(base), varied)
         floor = float(np.max([error_a, *floors.values(), ROUNDING]))  # a NaN stays one, and never agrees
-        return Calibration(error, error_a, floors, floor, error / floor, self.k)
+        ratio = error / floor if math.isfinite(floor) else math.nan
+        return Calibration(error, error_a, floors, floor, ratio, self.k)
 
 
 def apart(distance: Distance, few: np.ndarray, more: np.ndarray, run: RunFolder) -> float:

@@ -12,6 +12,7 @@ from compare.check import Check
 from compare.difference import misfit
 from compare.pair import Pair, equal_labels, named
 from experiment.artifacts import RunFolder
+from experiment.errors import UserError
 
 
 def clusters(pair: Pair) -> Iterator[Check]:
@@ -20,15 +21,15 @@ def clusters(pair: Pair) -> Iterator[Check]:
     The order of clusters means nothing, so that of run b's is given up: each is matched with one of run a's so that
     the centroids' squared distances add up to the least (Kuhn 1955, by scipy).
     """
+    if problem := misfit(*(run.array("clusters", "centroids") for run in (pair.a, pair.b))):
+        yield pair.judge.failure("clusters", "centroids", problem)
+        return
     read = named("clusters", "initial_centroids")
     detail = "each side drew its own" if pair.drew_itself("clusters") else ""
     yield pair.array_check(
         "clusters", "initial_relative_l2", "initial_centroids", reordered(pair, read), reordered(pair, read),
         distance=None, only_shown=pair.drew_itself("clusters"), detail=detail,
     )  # fmt: skip
-    if problem := misfit(*(run.array("clusters", "centroids") for run in (pair.a, pair.b))):
-        yield pair.judge.failure("clusters", "centroids", problem)
-        return
     mine = matching(pair.a, pair.b)
     labels = renumbered(pair.b.array("clusters", "assignments"), mine)
     moved = int(np.count_nonzero(mine != np.arange(len(mine))))
@@ -90,7 +91,11 @@ def label_margins(features: np.ndarray, centroids: np.ndarray, first: np.ndarray
 
 def matching(a: RunFolder, b: RunFolder) -> np.ndarray:
     """(k,) for each of a's clusters the number of b's that is matched with it."""
-    cost = cdist(*(np.asarray(run.array("clusters", "centroids"), np.float64) for run in (a, b)), "sqeuclidean")
+    centroids = [np.asarray(run.array("clusters", "centroids"), np.float64) for run in (a, b)]
+    if centroids[0].ndim != 2 or centroids[0].shape != centroids[1].shape:
+        shapes = " and ".join(str(array.shape) for array in centroids)
+        raise UserError(f"{b.path}: centroids of shape {shapes} cannot be matched: run both sides again")
+    cost = cdist(*centroids, "sqeuclidean")
     return linear_sum_assignment(np.nan_to_num(cost, nan=np.finfo(float).max / len(cost)))[1]
 
 
@@ -98,7 +103,8 @@ def renumbered(labels: np.ndarray, mine: np.ndarray) -> np.ndarray:
     """b's cluster numbers as a's; `mine` is what `matching` gave."""
     number = np.empty(len(mine), labels.dtype)
     number[mine] = np.arange(len(mine))
-    return number[labels] if ((labels >= 0) & (labels < len(mine))).all() else labels
+    known = labels.dtype.kind in "iu" and ((labels >= 0) & (labels < len(mine))).all()
+    return number[labels] if known else labels
 
 
 def reordered(pair: Pair, read: Read) -> Read:

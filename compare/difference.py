@@ -175,8 +175,9 @@ def ulp_distance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     for part in (a, b):
         bits = np.ascontiguousarray(part).view(kind)
         # Of negative numbers the greater has the smaller bits: mirrored, the integers' order is the numbers'.
-        ordered.append(np.where(bits < 0, np.iinfo(kind).min - bits, bits).astype(np.float64))
-    return np.abs(ordered[0] - ordered[1])
+        ordered.append(np.where(bits < 0, np.iinfo(kind).min - bits, bits))
+    greater, less = np.maximum(*ordered), np.minimum(*ordered)
+    return (greater - less).view(f"u{a.dtype.itemsize}").astype(np.float64)  # unsigned, so that it cannot overflow
 
 
 def ratio(error_square: float, square: float) -> float:

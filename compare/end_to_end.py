@@ -58,7 +58,7 @@ def end_to_end(a: RunFolder, pairs: Sequence[tuple[RunFolder, RunFolder]]) -> di
     observed: dict[str, dict[str, np.ndarray]] = {}  # side, row: (seeds,)
     drawn: dict[str, dict[str, np.ndarray]] = {}  # side, row: (seeds, resamples)
     for side, runs in zip("ab", zip(*pairs, strict=True), strict=True):
-        scores = {row: [np.asarray(run.array("svm", row)) for run in runs] for row in ROWS}
+        scores = {row: [decision_values(run, row, labels.shape) for run in runs] for row in ROWS}
         observed[side], drawn[side] = (
             {row: PERCENT * np.stack([resampled_map(s, labels, how) for s in scores[row]]) for row in ROWS}
             for how in (plain, weights)
@@ -79,6 +79,14 @@ def end_to_end(a: RunFolder, pairs: Sequence[tuple[RunFolder, RunFolder]]) -> di
         "a_minus_b": {row: judged(("a", row), ("b", row)) for row in ROWS},
         "ours_minus_baseline_lr": {side: judged((side, "ours"), (side, "baseline_lr")) for side in "ab"},
     }
+
+
+def decision_values(run: RunFolder, row: str, shape: tuple[int, ...]) -> np.ndarray:
+    """A run's decision values on test. Raises `UserError` where they are not of that shape, or not finite."""
+    scores = np.asarray(run.array("svm", row))
+    if scores.shape != shape or not np.isfinite(scores).all():
+        raise UserError(f"{run.path}: the decision values {row} do not fit the test labels, or are not finite")
+    return scores
 
 
 def over_seeds(values: np.ndarray) -> dict[str, Any]:

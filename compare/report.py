@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare.check import Check
+from compare.check import AT_LEAST, Check
 from compare.end_to_end import claim
 
 PLAIN_WIDTH = 170  # where the output is no terminal
@@ -24,8 +24,13 @@ def shown(checks: Sequence[Check]) -> list[Check]:
     kept = []
     for members in groups.values():
         failing = [check for check in members if not check.agrees]
-        kept.append(failing[0] if failing else max(members, key=lambda check: check.value))
+        kept.append(failing[0] if failing else max(members, key=badness))
     return kept
+
+
+def badness(check: Check) -> float:
+    """Greater for a worse check of a quantity."""
+    return -check.value if check.bound == AT_LEAST else check.value
 
 
 def worst_ratios(checks: Sequence[Check]) -> dict[tuple[str, str, str], Check]:
@@ -33,15 +38,15 @@ def worst_ratios(checks: Sequence[Check]) -> dict[tuple[str, str, str], Check]:
     found: dict[tuple[str, str, str], Check] = {}
     for check in checks:
         key = (check.stage, check.quantity, group_of(check))
-        if check.calibration and (key not in found or not check.calibration.ratio <= ratio_of(found[key])):
+        if check.calibration and (key not in found or ratio_of(found[key]) < ratio_of(check)):
             found[key] = check
     return found
 
 
 def ratio_of(check: Check) -> float:
-    """A calibrated check's error in noise floors."""
+    """A calibrated check's error in noise floors; what is no number counts as infinitely many."""
     assert check.calibration is not None
-    return check.calibration.ratio
+    return math.inf if math.isnan(check.calibration.ratio) else check.calibration.ratio
 
 
 def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:

@@ -70,6 +70,8 @@ def msra_p_value(run: RunFolder, name: str, variance_norm: str) -> float:
     n is what `variance_norm` names: the fan-in, the fan-out, or their mean (Caffe, filler.hpp).
     """
     weight = run.array("transfer", name)
+    if weight.ndim != 2 or weight.size == 0:
+        return math.nan
     fan_out, fan_in = weight.shape
     n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[variance_norm]
     if not np.isfinite(weight).all():

@@ -1,45 +1,54 @@
 """Runs of a toy size and the comparison's command line, run in this process."""
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from fake_pair import write_run
+from fake_pair import link_run, write_run, write_varied
 
-from compare.__main__ import main
+from compare import __main__ as command
+from compare.check import TOLERANCES, Judge, Tolerances, read_tolerances
+from compare.pair import FinishedRun, Pair
+from compare.stages import compare_stage
 from experiment.errors import run_command
-from experiment.stages import folder_name
 
 
 @pytest.fixture(scope="session")
-def template(tmp_path_factory) -> Iterator[Path]:
-    """A finished run, not to be changed: the tests' runs share its files by hard links."""
-    path = tmp_path_factory.mktemp("template") / "run"
-    write_run(path)
-    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
-    yield path
-    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+def templates(tmp_path_factory) -> Iterator[dict[str, Path]]:
+    """Finished runs, not to be changed (the tests' runs link to their stages): one of each side, and varied ones."""
+    folder = tmp_path_factory.mktemp("templates")
+    paths = {side: write_run(folder / side, side=side).path for side in ("caffe", "torch")}
+    for side, variation in (("torch", "reference"), ("caffe", "batch"), ("torch", "threads")):
+        paths[variation] = write_varied(folder / variation, paths["caffe"], side, variation)
+    files = [file for file in folder.rglob("*") if file.is_file()]
+    before = {file: file.read_bytes() for file in files}
+    yield paths
+    assert {file: file.read_bytes() for file in files} == before
 
 
 @pytest.fixture
-def runs(request, tmp_path, template):
-    """Three equal runs: a (the Caffe side's), b (the port's, chained) and isolated.
+def runs(tmp_path, templates):
+    """Three equal runs: a (the Caffe side's), b (the port's, chained) and isolated. See `fake_pair.own`."""
+    sides = {"a": "caffe", "b": "torch", "isolated": "torch"}
+    return SimpleNamespace(**{name: link_run(templates[side], tmp_path / name) for name, side in sides.items()})
 
-    A test of one stage (a parameter `stage`) that is not about the command is given just that stage and the index.
-    """
-    stage = getattr(request.node, "callspec", SimpleNamespace(params={})).params.get("stage")
-    left_out = shutil.ignore_patterns("[0-9][0-9]-*") if stage and "compare" not in request.fixturenames else None
-    paths = {name: tmp_path / name for name in ("a", "b", "isolated")}
-    for path in paths.values():
-        shutil.copytree(template, path, ignore=left_out, copy_function=os.link)
-        for name in {"index", stage} if left_out else ():
-            shutil.copytree(template / folder_name(name), path / folder_name(name), copy_function=os.link)
-    return SimpleNamespace(**paths)
+
+@pytest.fixture(scope="session")
+def tolerances() -> Tolerances:
+    return read_tolerances(TOLERANCES)
+
+
+@pytest.fixture
+def pair_of(tolerances):
+    """`pair_of(path_a, path_b, mode)`: two runs under comparison, as they are now."""
+
+    def pair(a: Path, b: Path, mode: str = "isolated") -> Pair:
+        return Pair(FinishedRun(a), FinishedRun(b), Judge(tolerances, mode))
+
+    return pair
 
 
 def refuse(name: str) -> None:
@@ -48,12 +57,19 @@ def refuse(name: str) -> None:
 
 @pytest.fixture
 def compare(monkeypatch, capsys, tmp_path):
-    """`compare(run_a, run_b, ...)`: exit code, stdout, stderr, and compare.json parsed, None where there is none."""
+    """`compare(run_a, run_b, ...)`: exit code, stdout, stderr, and compare.json parsed, None where there is none.
 
-    def run(*arguments: object, target: Path = tmp_path / "compare.json"):
+    only : the stages whose checks are made, where a test is about some of them; all without it.
+    """
+
+    def run(*arguments: object, target: Path = tmp_path / "compare.json", only: tuple[str, ...] = ()):
+        if only:
+            monkeypatch.setattr(
+                command, "compare_stage", lambda stage, p: compare_stage(stage, p) if stage in only else []
+            )
         monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments), "--json", str(target)])
         with pytest.raises(SystemExit) as end:
-            run_command(main)
+            run_command(command.main)
         captured = capsys.readouterr()
         result = json.loads(target.read_text(), parse_constant=refuse) if target.is_file() else None
         return SimpleNamespace(code=end.value.code, out=captured.out, err=captured.err, json=result)

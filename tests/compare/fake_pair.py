@@ -1,27 +1,41 @@
 """Complete runs at toy size, every output of docs/artifacts.md in them, for comparisons to be made of.
 
-The numbers mean nothing; both sides hold the same ones unless a change says otherwise.
+Both sides hold the same numbers unless a change says otherwise. They mean little but fit together: labels are those of
+the nearest centroids, initial weights are drawn as the MSRA filler draws them, the metrics are those of the decision
+values.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import shutil
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import average_precision_score
 
-from experiment.artifacts import RunFolder, StageWriter, sha256_json, write_json
-from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES
+from experiment.artifacts import RunFolder, StageWriter, read_json, sha256_json, write_json
+from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES, VARIATIONS, StageInfo
 
 Change = Callable[[Any], Any]
 MISSING = object()  # what a change returns for an output that is not to be written at all
 
-N = {"trainval": 6, "test": 5}
 CLASSES = ["bird", "cat", "train"]
-SIZE, FEATURES, K, N1 = 4, 3, 2, 4
+N = {"trainval": 6, "test": 8}
+SIZE, FEATURES, K, N1 = 4, 3, 3, 8
 SNAPSHOTS = [1, 2, 10]
+SEED, MARGIN = 7, 0.5
 BLOBS = {"data": (2, 3, 4, 4), "conv1": (2, 2, 2, 2), "pool5": (2, 3, 1, 1)}
 SHAPES = {"fc1_weight": (N1, FEATURES), "fc1_bias": (N1,), "fc2_weight": (K, N1), "fc2_bias": (K,)}
+# Of every class a positive, a negative and a difficult image.
+LABELS_TEST = np.array(
+    [[1, 1, -1], [-1, 0, 1], [1, -1, -1], [-1, 1, 0], [0, -1, 1], [1, -1, 1], [-1, 1, -1], [-1, -1, 1]], np.int8
+)
+MACHINE = {"support_vectors": 3, "rho": 0.5, "objective": -1.0}
+SURROUNDINGS = {
+    "caffe": {"threads": 2, "versions": {"caffe": "1.0", "numpy": "1.19.5"}, "machine": {"cpu": "toy", "cores": 2}},
+    "torch": {"threads": 2, "versions": {"torch": "2.0", "numpy": "2.0.0"}, "machine": {"cpu": "toy", "cores": 2}},
+}  # fmt: skip
 
 
 @functools.cache
@@ -41,35 +55,35 @@ def outputs() -> dict[str, dict[str, Any]]:
     splits = [f"{resolution}_{split}" for split in SPLITS for resolution in RESOLUTIONS]
     blobs = {f"blobs/{i:03d}-{name}": normal(*shape) for i, (name, shape) in enumerate(BLOBS.items())}
     ids = {split: [f"{split}{i:03d}" for i in range(n)] for split, n in N.items()}
-    machine = {"support_vectors": 3, "rho": 0.5, "objective": -1.0}
-    metrics = {
-        row: {"ap_11point": [0.5, 0.25, 0.75], "ap_area": [0.4, 0.2, 0.6], "map_11point": 0.5, "map_area": 0.4}
-        for row in ROWS
-    }
+    centroids = 4 * np.eye(K, FEATURES, dtype=np.float32) + normal(K, FEATURES) / 8
+    clusters = {split: np.arange(n, dtype=np.int32) % K for split, n in N.items()}
+    features = {name: centroids[clusters[name.split("_")[1]]] + normal(N[name.split("_")[1]], FEATURES) / 4
+                for name in splits}  # fmt: skip
+    scores = {row: random.normal(size=LABELS_TEST.shape) for row in ROWS}
+    duals = {f"{row}_dual": random.normal(size=(len(CLASSES), N["trainval"])) for row in ROWS}
+    for dual in duals.values():
+        dual[:, ::2] = 0
     return {
         "index": {
             "classes": CLASSES,
             **{f"ids_{split}": ids[split] for split in SPLITS},
-            **{f"labels_{split}": random.integers(-1, 2, (N[split], len(CLASSES))).astype(np.int8) for split in SPLITS},
+            "labels_trainval": random.integers(-1, 2, (N["trainval"], len(CLASSES))).astype(np.int8),
+            "labels_test": LABELS_TEST,
             "image_sha256": {name: f"{number:064x}" for number, name in enumerate(ids["trainval"] + ids["test"])},
         },
         "images": {
             name: random.integers(0, 200, (N[name.split("_")[1]], SIZE, SIZE, 3)).astype(np.uint8) for name in splits
         },
-        "features": {
-            **{name: normal(N[name.split("_")[1]], FEATURES) for name in splits},
-            "blob_names": list(BLOBS),
-            **blobs,
-        },
+        "features": {**features, "blob_names": list(BLOBS), **blobs},
         "clusters": {
-            "initial_centroids": normal(K, FEATURES),
-            "centroids": normal(K, FEATURES),
-            "assignments": random.integers(0, K, N["trainval"]).astype(np.int32),
+            "initial_centroids": features["hr_trainval"][:K],
+            "centroids": centroids,
+            "assignments": clusters["trainval"],
             "summary": {"inertia": 12.5, "iterations": 7},
         },
-        "pseudo_labels": {"labels": random.integers(0, K, N["trainval"]).astype(np.int32)},
+        "pseudo_labels": {"labels": clusters["trainval"]},
         "transfer": {
-            **{f"{name}_initial": normal(*shape) for name, shape in SHAPES.items()},
+            **{f"{name}_initial": initial(random, shape) for name, shape in SHAPES.items()},
             **{name: normal(*shape) for name, shape in SHAPES.items()},
             "loss": normal(max(SNAPSHOTS)),
             **{f"snapshots/{name}": array for name, array in states.items()},
@@ -81,12 +95,8 @@ def outputs() -> dict[str, dict[str, Any]]:
             },
         },
         "transfer_features": {split: normal(N[split], K) for split in SPLITS},
-        "svm": {
-            **{row: random.normal(size=(N["test"], len(CLASSES))) for row in ROWS},
-            **{f"{row}_dual": random.normal(size=(len(CLASSES), N["trainval"])) for row in ROWS},
-            "summary": {row: dict.fromkeys(CLASSES, machine) for row in ROWS},
-        },
-        "metrics": {"metrics": metrics},
+        "svm": {**scores, **duals, "summary": {row: dict.fromkeys(CLASSES, MACHINE) for row in ROWS}},
+        "metrics": {"metrics": metrics_of(scores)},
         "resnet101": {
             "weights": b"drawn weights",
             "photographs": random.integers(0, 200, (2, 5, 5, 3)).astype(np.uint8),
@@ -96,34 +106,111 @@ def outputs() -> dict[str, dict[str, Any]]:
     }  # fmt: skip
 
 
+def initial(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """A weight matrix as the MSRA filler draws it, by the fan-in; a bias of zeros."""
+    if len(shape) == 1:
+        return np.zeros(shape, np.float32)
+    return (random.normal(size=shape) * (2 / shape[1]) ** 0.5).astype(np.float32)
+
+
+def metrics_of(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+    """The metrics of decision values, {row: (n, C)}."""
+    found = {}
+    for row, values in scores.items():
+        columns = [(values[used, c], LABELS_TEST[used, c] == 1) for c, used in enumerate((LABELS_TEST != 0).T)]
+        eleven = [ap_11point(*column) for column in columns]
+        area = [float(average_precision_score(positive, score)) for score, positive in columns]
+        found[row] = {"ap_11point": eleven, "ap_area": area, "map_11point": float(np.mean(eleven)),
+                      "map_area": float(np.mean(area))}  # fmt: skip
+    return found
+
+
+def ap_11point(scores: np.ndarray, positive: np.ndarray) -> float:
+    """The mean over recall 0, 0.1 .. 1 of the best precision at that recall or beyond; no two scores are equal."""
+    found = np.cumsum(positive[np.argsort(-scores)])
+    precision = found / np.arange(1, len(found) + 1)
+    return float(np.mean([precision[10 * found >= step * found[-1]].max() for step in range(11)]))
+
+
 def spec() -> dict[str, Any]:
     """A specification of which only what the comparison reads is real."""
     sections = ["run", *dict.fromkeys(section for info in STAGES.values() for section in info.sections)]
     values: dict[str, dict[str, Any]] = {section: {"x": 1} for section in sections}
-    values["transfer"]["snapshots"] = SNAPSHOTS
-    prototxt = {name: "0" * 64 for name in dict.fromkeys(name for info in STAGES.values() for name in info.prototxts)}
-    return {"profile": "toy", "values": values, "sources": {}, "sha256": sha256_json(values), "external": {},
+    values["run"]["seed"] = SEED
+    values["pseudo_labels"]["assign"] = "nearest"
+    values["transfer"] |= {"snapshots": SNAPSHOTS, "variance_norm": "FAN_IN"}
+    values["compare"] = {"margin": MARGIN, "resamples": 60}
+    prototxt = {name: f"{i:064x}" for i, name in enumerate(sorted({n for s in STAGES.values() for n in s.prototxts}))}
+    content = {"ImageSets/Main": "a" * 64, "Annotations": "b" * 64, "JPEGImages": "c" * 64}
+    external = {
+        "devkit": {"path": "/devkit", "listing": "d" * 64, "content": content},
+        "weights": {"path": "/weights", "sha256": "e" * 64},
+        "photographs": {"path": "/photographs", "sha256": "f" * 64},
+    }
+    return {"profile": "toy", "values": values, "sources": {}, "sha256": sha256_json(values), "external": external,
             "prototxt": prototxt}  # fmt: skip
 
 
-def write_run(path: Path, changes: Mapping[tuple[str, str], Change] | None = None, floor: bool = False) -> RunFolder:
-    """A finished run; `changes`: (stage, output) to a function of its value, run before it is written."""
+def change_spec(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Write a run's spec.json anew, changed in place by `change`; its stages stay as they were made."""
+    found = read_json(path / "spec.json")
+    change(found)
+    found["sha256"] = sha256_json(found["values"])
+    write_json(path / "spec.json", found)
+
+
+def write_run(
+    path: Path,
+    changes: Mapping[tuple[str, str], Change] | None = None,
+    stages: Iterable[str] = STAGES,
+    fed_by: RunFolder | None = None,
+    seed: int = SEED,
+    **about: Any,
+) -> RunFolder:
+    """A run with stages finished; `changes`: (stage, output) to a function of its value, run before it is written."""
     run = RunFolder(path)
     run.path.mkdir(parents=True)
     write_json(run.path / "spec.json", spec())
-    for stage in STAGES:
-        write_stage(run, stage, changes, floor)
+    if seed != SEED:
+        change_spec(run.path, lambda found: found["values"]["run"].update(seed=seed))
+    for stage in stages:
+        write_stage(run, stage, changes, fed_by, **about)
     return run
+
+
+def write_varied(path: Path, a: Path, side: str, variation: str, changes: Any = None, **about: Any) -> Path:
+    """A run of what a variation touches, fed by run a; the reference is in float64."""
+    if variation == "reference":
+        changes = {**in_float64(), **(changes or {})}
+    write_run(path, changes, VARIATIONS[side][variation], RunFolder(a), side=side, variation=variation, **about)
+    return path
+
+
+def in_float64() -> dict[tuple[str, str], Change]:
+    """The changes that make every float32 array one of float64."""
+    return {
+        (stage, name): lambda value: value.astype(np.float64)
+        for stage, found in outputs().items()
+        for name, value in found.items()
+        if isinstance(value, np.ndarray) and value.dtype == np.float32
+    }
 
 
 def write_stage(
     run: RunFolder,
     stage: str,
     changes: Mapping[tuple[str, str], Change] | None = None,
-    floor: bool = False,
-    inputs: Mapping[str, str] | None = None,
+    fed_by: RunFolder | None = None,
+    side: str | None = None,
+    variation: str | None = None,
+    drew_itself: bool | None = None,
+    **about: Any,
 ) -> None:
-    """Write, or write again, one stage of a run; `inputs`: earlier stages to the hash of what was read of them."""
+    """Write, or write again, one stage of a run, from the earlier stages of `fed_by` (the run itself without it).
+
+    side, variation : as the stage was before, else the Caffe side, not varied. drew_itself : as that side does where
+        nothing is said. about : other entries of the manifest.
+    """
     writer = StageWriter(run, stage)
     for name, value in outputs()[stage].items():
         change = (changes or {}).get((stage, name))
@@ -135,6 +222,59 @@ def write_stage(
             writer.add_file(name, f"{name}.caffemodel")
         elif value is not MISSING:
             writer.json(name, value)
-    values = run.spec["values"]
-    sections = {section: values[section] for section in (*STAGES[stage].sections, "run")}
-    writer.finish({"stage": stage, "key_parts": {"spec": sections, "inputs": inputs or {}, "floor": floor}})
+    before = run.manifest(stage) or {"side": "caffe", "key_parts": {"variation": ""}}
+    if side is None:
+        side = before["side"]
+    if variation is None:
+        variation = before["key_parts"]["variation"]
+    if drew_itself is None:
+        drew_itself = side == "caffe"
+    if run.stage_path(stage).is_symlink():
+        run.stage_path(stage).unlink()
+    info, asked = STAGES[stage], run.spec
+    parts = {
+        "side": side,
+        "spec": {name: asked["values"][name] for name in (*info.sections, *["run"] * info.seeded)},
+        "inputs": digests(info, fed_by or run),
+        "external": {name: fingerprint(asked["external"].get(name)) for name in info.external},
+        "prototxt": {name: asked["prototxt"][name] for name in info.prototxts},
+        "draws": {name: None if drew_itself else "0" * 64 for name in info.draws},
+        "variation": variation,
+    }
+    entries = {"stage": stage, "side": side, "key": sha256_json(parts), "key_parts": parts, "seconds": 1.0}
+    threads = {"threads": 1} if variation == "threads" else {}
+    writer.finish({**entries, **SURROUNDINGS[side], **threads, **about})
+
+
+def link_run(template: Path, path: Path) -> Path:
+    """A run whose stages are links to those of a template; see `own`."""
+    path.mkdir(parents=True)
+    shutil.copyfile(template / "spec.json", path / "spec.json")
+    for folder in template.glob("[0-9][0-9]-*"):
+        (path / folder.name).symlink_to(folder)
+    return path
+
+
+def own(run: Path, stage: str) -> RunFolder:
+    """The run, with a stage of its own in place of a link, so that the stage's files may be changed or deleted."""
+    path = RunFolder(run).stage_path(stage)
+    if path.is_symlink():
+        linked = path.resolve()
+        path.unlink()
+        shutil.copytree(linked, path)
+    return RunFolder(run)
+
+
+def digests(info: StageInfo, run: RunFolder) -> dict[str, str]:
+    """What a stage's manifest records of the outputs that it read."""
+    manifests = {earlier: run.manifest(earlier) for earlier in info.inputs}
+    return {
+        earlier: sha256_json({name: entry["sha256"] for name, entry in manifest["outputs"].items()})
+        for earlier, manifest in manifests.items()
+        if manifest is not None
+    }
+
+
+def fingerprint(entry: Mapping[str, Any] | None) -> str | None:
+    """What a stage's manifest records of something from outside."""
+    return entry and entry.get("sha256", entry.get("listing"))

@@ -1,24 +1,60 @@
-"""`python -m compare`: exit codes, the sentence and compare.json."""
+"""`python -m compare`: what is refused, exit codes, the sentence and compare.json."""
 
 import json
 import os
 import shutil
 import subprocess
 import sys
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import numpy as np
 import pytest
-from fake_pair import MISSING, write_run, write_stage
+from fake_pair import (
+    LABELS_TEST,
+    MISSING,
+    change_spec,
+    in_float64,
+    link_run,
+    outputs,
+    own,
+    write_run,
+    write_stage,
+    write_varied,
+)
+from json_schema import problems
 
-from experiment.artifacts import RunFolder, sha256_json, write_json
-from experiment.stages import STAGES
+from compare import __main__ as command
+from compare.end_to_end import SEED_STAGES
+from experiment.artifacts import RunFolder
+from experiment.stages import ROWS, STAGES, VARIATIONS
 
 PROJECT = Path(__file__).resolve().parents[2]
+SCHEMA = json.loads((PROJECT / "docs" / "compare.schema.json").read_text())
 
 
 def shift(array: np.ndarray) -> np.ndarray:
     return array + array.dtype.type(1)
+
+
+def moved(by: float):
+    """Every number of an array changed by that share of itself."""
+    return lambda array: (array.astype(np.float64) * (1 + by)).astype(array.dtype)
+
+
+def one_line(done, *said: str) -> None:
+    assert done.code == 2 and done.out == "" and done.json is None
+    assert done.err.startswith("error: ") and done.err.count("\n") == 1
+    assert all(text in done.err for text in said), done.err
+
+
+def check_of(done, item: str, mode: str, quantity: str | None = None):
+    (check,) = [c for c in done.json["checks"] if (c["item"], c["mode"]) == (item, mode)
+                and quantity in (None, c["quantity"])]  # fmt: skip
+    return check
+
+
+# ---------------------------------------------------------------- verdicts
 
 
 def test_equal_runs_agree(compare, runs):
@@ -29,25 +65,31 @@ def test_equal_runs_agree(compare, runs):
     judged = [check for check in done.json["checks"] if check["allowed"] is not None]
     assert done.json["sentence"] == f"agree: {len(judged)} judged checks are within their tolerances"
     assert {check["stage"] for check in judged if check["mode"] == "isolated"} == set(STAGES)
-    assert done.json["map_11point"] == {
-        side: {row: 0.5 for row in ("baseline_hr", "baseline_lr", "ours")} for side in "ab"
-    }
+    maps = {row: outputs()["metrics"]["metrics"][row]["map_11point"] for row in ROWS}
+    assert done.json["map_11point"] == {"a": maps, "b": maps}
+    assert done.json["calibrated"] is False and "not calibrated" in done.out
+    assert all(check["calibration"] is None for check in done.json["checks"])
 
 
 def test_the_chained_runs_alone_can_be_compared(compare, runs):
     done = compare(runs.a, runs.b)
-    (check,) = [c for c in done.json["checks"] if c["item"] == "ours 11point" and c["quantity"] == "ap"]
-    assert check["numbers"]["a"] == check["numbers"]["b"] == {"bird": 0.5, "cat": 0.25, "train": 0.75}
+    check = check_of(done, "ours 11point", "chained", "ap")
+    ap = dict(zip(outputs()["index"]["classes"], outputs()["metrics"]["metrics"]["ours"]["ap_11point"], strict=True))
+    assert check["numbers"]["a"] == check["numbers"]["b"] == ap
     assert done.code == 0 and {check["mode"] for check in done.json["checks"]} == {"chained"}
+    assert "chained only" in done.out
 
 
 def test_the_first_departure_of_each_mode_is_named_in_forward_order(compare, runs):
     write_stage(
-        RunFolder(runs.isolated), "features", {("features", "blobs/001-conv1"): shift, ("features", "hr_test"): shift}
+        RunFolder(runs.isolated),
+        "features",
+        {("features", "blobs/001-conv1"): shift, ("features", "hr_test"): shift},
+        fed_by=RunFolder(runs.a),
     )
-    write_stage(RunFolder(runs.isolated), "svm", {("svm", "ours"): shift})
+    write_stage(RunFolder(runs.isolated), "svm", {("svm", "ours"): shift}, fed_by=RunFolder(runs.a))
     write_stage(
-        RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda m: {**m, "ours": {**m["ours"], "map_area": 0.9}}}
+        RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda m: {**m, "ours": {**m["ours"], "map_area": 0.1}}}
     )
     done = compare(runs.a, runs.b, "--isolated", runs.isolated)
     assert done.code == 1 and done.json["agrees"] is False
@@ -68,49 +110,11 @@ def test_the_first_departure_of_each_mode_is_named_in_forward_order(compare, run
 
 
 def test_what_is_only_shown_does_not_decide(compare, runs):
-    write_stage(RunFolder(runs.b), "clusters", {("clusters", "centroids"): shift})
+    write_stage(RunFolder(runs.b), "clusters", {("clusters", "centroids"): moved(0.5)})
     done = compare(runs.a, runs.b)
     assert done.code == 0
-    (check,) = [c for c in done.json["checks"] if c["stage"] == "clusters" and c["item"] == "centroids"]
+    check = check_of(done, "centroids", "chained")
     assert check["value"] > 0.1 and check["allowed"] is None
-
-
-def moved(array: np.ndarray, by: float) -> np.ndarray:
-    return array * np.float32(1 + by)
-
-
-@pytest.mark.parametrize(("floor", "code"), [(0.0, 1), (0.004, 1), (0.006, 0)])
-def test_the_floor_shows_how_much_of_a_difference_is_grown_rounding(compare, runs, tmp_path, floor, code):
-    write_stage(RunFolder(runs.isolated), "transfer", {("transfer", "fc1_weight"): lambda w: moved(w, 0.01)})
-    write_run(tmp_path / "floor", {("transfer", "fc1_weight"): lambda w: moved(w, floor)}, floor=True)
-    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", tmp_path / "floor")
-    (check,) = [c for c in done.json["checks"] if c["item"] == "fc1_weight" and c["mode"] == "isolated"]
-    assert done.code == code and check["agrees"] is (code == 0)
-    assert check["numbers"]["floor"] == pytest.approx(floor, rel=1e-3)
-    assert check["value"] == pytest.approx(0.01, rel=1e-3)
-    assert check["allowed"] == pytest.approx(max(1e-3, 2 * check["numbers"]["floor"]))
-
-
-@pytest.mark.parametrize("spoil", [lambda w: w[:-1], lambda w: w * np.float32(np.nan), lambda w: MISSING])
-def test_a_floor_that_does_not_fit_is_never_agreement(compare, runs, tmp_path, spoil):
-    write_run(tmp_path / "floor", {("transfer", "fc2_bias"): spoil}, floor=True)
-    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", tmp_path / "floor")
-    assert done.code == 1 and done.json["first_departure"]["isolated"]["stage"] == "transfer"
-
-
-def test_a_floor_is_not_taken_for_a_run_nor_a_run_for_a_floor(compare, runs, tmp_path):
-    write_run(tmp_path / "floor", floor=True)
-    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated, "--floor", runs.b), "is no floor", "/b/")
-    one_line(compare(runs.a, runs.b, "--isolated", tmp_path / "floor"), "is a floor", "/floor/")
-
-
-def test_a_run_that_was_not_fed_by_run_a_is_not_isolated(compare, runs):
-    outputs = RunFolder(runs.a).require_manifest("features")["outputs"]
-    digest = sha256_json({name: entry["sha256"] for name, entry in outputs.items()})
-    write_stage(RunFolder(runs.isolated), "clusters", inputs={"features": digest})
-    assert compare(runs.a, runs.b, "--isolated", runs.isolated).code == 0
-    write_stage(RunFolder(runs.a), "features", {("features", "hr_test"): lambda f: moved(f, 1e-6)})
-    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "not fed by", "04-clusters")
 
 
 @pytest.mark.parametrize("stage", ["index", "transfer", "metrics"])
@@ -125,52 +129,319 @@ def test_a_missing_artifact_is_in_the_report(compare, runs, stage):
         assert done.json["map_11point"]["b"] is None
 
 
+@pytest.mark.parametrize(
+    ("side", "change"),
+    [
+        ("a", lambda s: np.concatenate([s, s[:1]])),
+        ("b", lambda s: np.concatenate([s, s[:1]])),
+        ("b", lambda s: s[:-1]),
+        ("a", lambda s: s[:, :-1]),
+        ("b", lambda s: np.where(s == s.max(), np.nan, s)),
+        ("a", lambda s: MISSING),
+    ],
+)
+def test_decision_values_that_do_not_fit_are_a_departure_and_no_trouble(compare, runs, side, change):
+    write_stage(RunFolder(getattr(runs, side)), "svm", {("svm", "ours"): change})
+    done = compare(runs.a, runs.b, only=("svm", "metrics"))
+    assert done.code == 1 and "Traceback" not in done.err
+    first = done.json["first_departure"]["chained"]
+    assert (first["stage"], first["quantity"]) == ("svm", "present")
+
+
 def test_infinite_and_missing_values_are_written_as_json(compare, runs):
     write_stage(RunFolder(runs.a), "transfer", {("transfer", "fc1_bias"): np.zeros_like})
+    for stage in ("transfer_features", "svm", "metrics"):
+        write_stage(RunFolder(runs.isolated), stage, fed_by=RunFolder(runs.a))
     done = compare(runs.a, runs.b, "--isolated", runs.isolated)  # the fixture's parser refuses NaN and Infinity
     first = done.json["first_departure"]["isolated"]
     assert (first["item"], first["value"], first["numbers"]["relative_l2"]) == ("fc1_bias", "inf", "inf")
 
 
-def one_line(done, *said: str) -> None:
-    assert done.code == 2 and done.out == "" and done.json is None
-    assert done.err.startswith("error: ") and done.err.count("\n") == 1
-    assert all(text in done.err for text in said)
+def test_a_bug_is_told_from_a_difference(runs, monkeypatch, capsys):
+    def broken(*_):
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr(command, "compare_stage", broken)
+    monkeypatch.setattr(sys, "argv", ["compare", str(runs.a), str(runs.b)])
+    assert command.main_or_trouble() == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- calibrated
+
+
+@pytest.fixture
+def calibrated(runs, templates, compare, tmp_path):
+    """`calibrated(isolated, a_otherwise, b_otherwise, reference, ...)`: a comparison in noise floors.
+
+    Each argument changes outputs of a run as `write_run` has it: of the isolated run, of run a with batches of half the
+    size, of the isolated run with another number of threads (it has the isolated run's changes too), and of the
+    reference.
+    """
+
+    def run(isolated=None, a_otherwise=None, b_otherwise=None, reference=None, more=(), only=()):
+        changes = {
+            "isolated": isolated,
+            "reference": reference,
+            "batch": a_otherwise,
+            "threads": {**(isolated or {}), **(b_otherwise or {})},
+        }
+        for name, change in changes.items():
+            path = tmp_path / name
+            if name != "isolated":
+                link_run(templates[name], path)
+            for stage in dict.fromkeys(stage for stage, _ in change or {}):
+                if name == "reference":
+                    change = {**in_float64(), **change}
+                if RunFolder(path).manifest(stage):
+                    write_stage(RunFolder(path), stage, change, fed_by=RunFolder(runs.a))
+        measured = ["--isolated", runs.isolated, "--reference", tmp_path / "reference"]
+        floors = ["--floor-a", tmp_path / "batch", "--floor-b", tmp_path / "threads"]
+        return compare(runs.a, runs.b, *measured, *floors, *more, only=only)
+
+    return run
+
+
+FEATURES = ("transfer_features", "test")
+
+
+@pytest.mark.parametrize(
+    ("noisy", "floors", "code"), [("a", 2, 0), ("a", 4, 1), ("b", 2, 0), ("b", 4, 1), ("a", 2.9, 0), ("b", 3.1, 1)]
+)
+def test_two_floors_agree_and_four_differ_although_the_hard_bound_holds(calibrated, noisy, floors, code):
+    """Run a is as the reference; the isolated run errs by so many floors, of which one side's other run makes one."""
+    floor = 1e-6
+    off = moved(floors * floor)
+    otherwise = {"a": {FEATURES: moved(floor)}, "b": {FEATURES: lambda w: moved(floor)(off(w))}}[noisy]
+    done = calibrated({FEATURES: off}, **{f"{noisy}_otherwise": otherwise}, only=("transfer_features",))
+    check = check_of(done, "test", "isolated", "relative_l2")
+    assert check["value"] == pytest.approx(floors * floor, rel=0.02) and check["value"] < check["allowed"] == 1e-5
+    found = check["calibration"]
+    assert (found["error"], found["error_a"]) == (pytest.approx(floors * floor, rel=0.02), 0.0)
+    wanted = {"batch": floor if noisy == "a" else 0.0, "threads": floor if noisy == "b" else 0.0}
+    assert found["floors"] == pytest.approx(wanted, rel=0.03, abs=1e-9)
+    assert found["ratio"] == pytest.approx(floors, rel=0.03) and found["k"] == done.json["k"] == 3.0
+    assert done.code == code and check["agrees"] is found["agrees"] is (code == 0)
+    assert done.json["calibrated"] is True and "not calibrated" not in done.out
+
+
+def test_a_small_error_beyond_all_floors_is_named_as_the_first_departure(calibrated):
+    done = calibrated(
+        {("features", "hr_test"): moved(1e-6)}, only=("features",)
+    )  # within the hard bound, and ten roundings
+    first = done.json["first_departure"]["isolated"]
+    assert done.code == 1 and (first["stage"], first["item"]) == ("features", "hr_test")
+    assert first["value"] < first["allowed"] and first["calibration"]["floor"] == 2.0**-24
+
+
+def test_a_large_difference_is_none_the_better_for_its_floors(calibrated):
+    done = calibrated({FEATURES: moved(1e-4)}, {FEATURES: moved(2e-4)}, only=("transfer_features",))
+    check = check_of(done, "test", "isolated", "relative_l2")
+    assert done.code == 1 and check["calibration"]["agrees"] and not check["agrees"]
+
+
+def test_what_is_drawn_or_counted_is_not_calibrated_and_floors_are_of_the_stages_that_were_varied(calibrated):
+    done = calibrated()
+    assert done.code == 0
+    found = {(c["stage"], c["quantity"], c["item"]): c["calibration"] for c in done.json["checks"]
+             if c["mode"] == "isolated"}  # fmt: skip
+    without = {(stage, quantity) for (stage, quantity, _), calibration in found.items() if calibration is None}
+    assert without == {
+        ("index", "unequal"), ("images", "unequal"), ("clusters", "initial_relative_l2"), ("clusters", "agreement"),
+        ("clusters", "adjusted_rand"), ("clusters", "inertia"), ("pseudo_labels", "agreement"),
+        ("pseudo_labels", "margin"), ("transfer", "initial_relative_l2"), ("transfer", "initial_p"),
+        ("transfer", "history_of_weight"), ("svm", "support_vectors"), ("svm", "objective"), ("metrics", "ap"),
+        ("metrics", "map"), ("metrics", "third_route"), ("resnet101", "photographs_max_abs"),
+    }  # fmt: skip
+    for (stage, quantity, item), calibration in found.items():
+        if calibration is not None:
+            touched = [name for name, of in (("batch", ("caffe", "batch")), ("threads", ("torch", "threads")))
+                       if stage in VARIATIONS[of[0]][of[1]]]  # fmt: skip
+            assert list(calibration["floors"]) == touched, (stage, quantity, item)
+            assert calibration["ratio"] == 0.0
+    assert all(check["calibration"] is None for check in done.json["checks"] if check["mode"] == "chained")
+
+
+@pytest.mark.parametrize(
+    ("who", "spoil"),
+    [
+        ("reference", lambda w: w[..., None]),
+        ("reference", lambda w: MISSING),
+        ("a_otherwise", lambda w: np.concatenate([w, w])),
+        ("b_otherwise", lambda w: w * np.float32(np.nan)),
+    ],
+)
+def test_a_floor_or_reference_that_does_not_fit_is_never_agreement(calibrated, who, spoil):
+    done = calibrated(**{who: {FEATURES: spoil}}, only=("transfer_features",))
+    assert done.code == 1
+    bad = [check for check in done.json["checks"] if not check["agrees"]]
+    assert {(check["stage"], check["item"], check["mode"]) for check in bad} == {(*FEATURES, "isolated")}
+
+
+def test_of_many_steps_of_training_the_floors_are_only_shown(calibrated, runs, tmp_path):
+    last_bit = write_varied(tmp_path / "a-last-bit", runs.a, "caffe", "last-bit", {
+        ("transfer", "fc2_weight"): moved(1e-3), ("transfer", "snapshots/2/fc2_weight"): moved(1e-3)})  # fmt: skip
+    off = {("transfer", "fc2_weight"): moved(4e-3), ("transfer", "segments/2/fc2_weight"): moved(5e-7)}
+    done = calibrated(off, more=["--floor-a", last_bit], only=("transfer",))
+    whole = check_of(done, "fc2_weight", "isolated", "relative_l2")["calibration"]
+    assert whole["ratio"] == pytest.approx(4, rel=0.01) and whole["judged"] is False and whole["agrees"]
+    step = check_of(done, "segments/2/fc2_weight", "isolated")["calibration"]
+    assert list(step["floors"]) == ["threads"]  # run a has none from the same state
+    assert step["ratio"] > 3 and step["judged"] is True and not step["agrees"]
+    bad = [check for check in done.json["checks"] if not check["agrees"]]
+    assert done.code == 1 and [check["item"] for check in bad] == ["segments/2/fc2_weight"]
+
+
+def test_two_floors_whose_folders_have_one_name_both_count(calibrated, runs, tmp_path):
+    (tmp_path / "more").mkdir()
+    twin = write_varied(tmp_path / "more" / "batch", runs.a, "caffe", "batch")
+    done = calibrated(
+        {FEATURES: moved(2e-6)}, {FEATURES: moved(1e-6)}, more=["--floor-a", twin], only=("transfer_features",)
+    )
+    assert done.code == 0
+    floor = check_of(done, "test", "isolated", "relative_l2")["calibration"]["floor"]
+    assert floor == pytest.approx(1e-6, rel=0.03)
+
+
+# ---------------------------------------------------------------- compare.json and the rest of what is written
+
+
+def test_compare_json_is_complete_and_follows_its_schema(calibrated, runs, compare, tmp_path, seeds):
+    done = calibrated({FEATURES: moved(1e-3)}, more=["--seeds", seeds])
+    assert done.code == 1 and problems(done.json, SCHEMA, SCHEMA) == []
+    assert done.json["comparability"]["equal"] and done.json["comparability"]["differing"]
+    assert done.json["spec_sha256"] == RunFolder(runs.a).spec["sha256"]
+    keys = {stage: RunFolder(runs.b).require_manifest(stage)["key"] for stage in STAGES}
+    assert done.json["runs"]["b"] == {"path": str(runs.b), "keys": keys}
+    assert set(done.json["runs"]) == {"a", "b", "isolated"} and done.json["end_to_end"]["seeds"] == 2
+    short = compare(runs.a, runs.b, only=("index",))
+    assert short.code == 0 and problems(short.json, SCHEMA, SCHEMA) == [] and set(short.json["runs"]) == {"a", "b"}
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda _: MISSING})
+    broken = compare(runs.a, runs.b, only=("svm",))
+    assert broken.code == 1 and problems(broken.json, SCHEMA, SCHEMA) == [] and broken.json["end_to_end"] is None
+
+
+def test_the_schema_is_one_that_something_can_break(compare, runs):
+    whole = compare(runs.a, runs.b).json
+    for key in whole:
+        assert problems({k: v for k, v in whole.items() if k != key}, SCHEMA, SCHEMA)
+        assert problems({**whole, key: object()}, SCHEMA, SCHEMA)
+    assert problems({**whole, "more": 1}, SCHEMA, SCHEMA)
+    for key in whole["checks"][0]:
+        assert problems(
+            {**whole, "checks": [{k: v for k, v in whole["checks"][0].items() if k != key}]}, SCHEMA, SCHEMA
+        )
+
+
+def test_saved_runs_compare_again_to_the_same(compare, runs, calibrated, tmp_path):
+    first = calibrated({FEATURES: moved(2e-6)}, {FEATURES: moved(1e-6)})
+    again = tmp_path / "saved"
+    again.mkdir()
+    for name in ("a", "b", "isolated", "reference", "batch", "threads"):
+        shutil.copytree(tmp_path / name, again / name)
+        shutil.rmtree(tmp_path / name)
+    second = compare(again / "a", again / "b", "--isolated", again / "isolated", "--reference", again / "reference",
+                     "--floor-a", again / "batch", "--floor-b", again / "threads")  # fmt: skip
+    assert second.json["checks"] == first.json["checks"] and second.json["sentence"] == first.json["sentence"]
+    assert second.json["end_to_end"] == first.json["end_to_end"]
+
+
+def test_the_junit_file_holds_every_check(compare, runs, tmp_path):
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): shift})
+    done = compare(runs.a, runs.b, "--isolated", runs.isolated, "--junit", tmp_path / "compare.xml")
+    root = ET.parse(tmp_path / "compare.xml").getroot()
+    assert int(root.get("tests")) == len(done.json["checks"]) == len(list(root.iter("testcase")))
+    failed = sum(not check["agrees"] for check in done.json["checks"])
+    assert done.code == 0 and failed == 0 == int(root.get("failures"))
+    write_stage(RunFolder(runs.b), "index", {("index", "labels_test"): lambda labels: -labels})
+    done = compare(runs.a, runs.b, "--junit", tmp_path / "compare.xml", only=("index",))
+    failed = sum(not check["agrees"] for check in done.json["checks"])
+    assert done.code == 1 and failed == int(ET.parse(tmp_path / "compare.xml").getroot().get("failures")) > 0
+
+
+def test_two_ports_can_be_compared(compare, tmp_path):
+    a = write_run(tmp_path / "a", side="torch", drew_itself=True)
+    b = write_run(tmp_path / "b", side="torch")
+    isolated = write_run(tmp_path / "isolated", fed_by=a, side="torch")
+    reference, floor_a, floor_b = (
+        write_varied(tmp_path / name, a.path, "torch", variation)
+        for name, variation in (("reference", "reference"), ("a-layout", "layout"), ("threads", "threads"))
+    )
+    done = compare(a.path, b.path, "--isolated", isolated.path, "--reference", reference,
+                   "--floor-a", floor_a, "--floor-b", floor_b)  # fmt: skip
+    assert done.code == 0 and done.json["agrees"] and done.json["comparability"]["differing"] == []
+
+
+# ---------------------------------------------------------------- seeds
+
+
+@pytest.fixture
+def seeds(tmp_path):
+    """Runs a and b of two seeds, that drew by themselves."""
+    for seed in (1, 2):
+        for name, side in (("a", "caffe"), ("b", "torch")):
+            write_run(tmp_path / "seeds" / str(seed) / name, stages=SEED_STAGES, seed=seed, side=side, drew_itself=True)
+    return tmp_path / "seeds"
+
+
+def test_the_runs_of_several_seeds_are_judged_with_the_pair(compare, runs, seeds):
+    done = compare(runs.a, runs.b, "--seeds", seeds)
+    assert done.code == 0 and done.json["end_to_end"]["seeds"] == 2 and "2 seeds a side" in done.out
+    quantities = {check["quantity"] for check in done.json["checks"] if check["stage"] == "end_to_end"}
+    assert quantities == {"least_map_difference", "inertia", "adjusted_rand", "initial_p"}
+    perfect = LABELS_TEST + np.linspace(0, 0.01, LABELS_TEST.size).reshape(LABELS_TEST.shape)
+    for seed in "12":
+        for name, sign in (("a", 1), ("b", -1)):
+            write_stage(RunFolder(seeds / seed / name), "svm", {("svm", "baseline_hr"): lambda _, s=sign: s * perfect})
+    done = compare(runs.a, runs.b, "--seeds", seeds, only=("metrics",))
+    bad = [check for check in done.json["checks"] if not check["agrees"]]
+    assert done.code == 1 and [(c["stage"], c["quantity"], c["item"]) for c in bad] == [
+        ("end_to_end", "least_map_difference", "baseline_hr")
+    ]
+
+
+def test_without_seeds_the_pair_stands_for_one(compare, runs):
+    done = compare(runs.a, runs.b)
+    assert done.json["end_to_end"]["seeds"] == 1 and "1 seed a side" in done.out
+    assert all(found["spread"] is None for rows in done.json["end_to_end"]["map"].values() for found in rows.values())
+
+
+def test_seeds_that_are_not_there_could_not_be_compared(compare, runs, seeds, tmp_path):
+    one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "nowhere"), "make seeds")
+    shutil.rmtree(seeds / "2" / "b")
+    one_line(compare(runs.a, runs.b, "--seeds", seeds), str(seeds / "2" / "b"))
+
+
+# ---------------------------------------------------------------- what could not be compared
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "isolated"])
 def test_a_missing_run_could_not_be_compared(compare, runs, gone):
     shutil.rmtree(getattr(runs, gone))
-    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "spec.json is missing", f"/{gone}/")
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "01-index is unfinished", f"/{gone}/")
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "isolated"])
 def test_an_unfinished_run_could_not_be_compared(compare, runs, gone):
-    (getattr(runs, gone) / "06-transfer" / "manifest.json").unlink()
+    (own(getattr(runs, gone), "transfer").stage_path("transfer") / "manifest.json").unlink()
     one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "06-transfer is unfinished", f"/{gone}/")
-
-
-def change_spec(run: Path, change) -> None:
-    spec = json.loads((run / "spec.json").read_text())
-    change(spec)
-    spec["sha256"] = sha256_json(spec["values"])
-    write_json(run / "spec.json", spec)
 
 
 @pytest.mark.parametrize("side", ["a", "b", "isolated"])
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda spec: spec["values"]["svm"].update(x=2), "svm.x"),
-        (lambda spec: spec["values"]["svm"].update(y=2), "svm.y"),
-        (lambda spec: spec["values"].update(more={"z": 1}), "more.z"),
-        (lambda spec: spec["values"]["transfer"].pop("snapshots"), "transfer.snapshots"),
-        (lambda spec: spec["prototxt"].update({"solver.prototxt": "1" * 64}), "prototxts"),
+        (lambda spec: spec["values"]["svm"].update(x=2), "svm"),
+        (lambda spec: spec["values"]["run"].update(seed=8), "run"),
+        (lambda spec: spec["values"].update(more={"z": 1}), "spec.more.z"),
+        (lambda spec: spec["values"]["transfer"].pop("snapshots"), "transfer"),
+        (lambda spec: spec["prototxt"].update({"solver.prototxt": "1" * 64}), "solver.prototxt"),
+        (lambda spec: spec["external"]["devkit"]["content"].update(JPEGImages="1"), "devkit.JPEGImages"),
     ],
 )
-def test_runs_of_different_specifications_could_not_be_compared(compare, runs, side, change, said):
+def test_runs_that_were_asked_for_different_things_could_not_be_compared(compare, runs, side, change, said):
     change_spec(getattr(runs, side), change)
-    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), said, "not comparable")
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), said, f"/{side}")
 
 
 def test_a_stage_that_is_older_than_the_specification_could_not_be_compared(compare, runs):
@@ -180,30 +451,129 @@ def test_a_stage_that_is_older_than_the_specification_could_not_be_compared(comp
     one_line(compare(runs.a, runs.b), "08-svm", "/b/", "older")
 
 
-def test_an_earlier_verdict_does_not_outlive_a_comparison_that_could_not_be_made(compare, runs):
-    assert compare(runs.a, runs.b).json["agrees"]
+def test_runs_of_different_photographs_could_not_be_compared(compare, runs):
+    write_stage(RunFolder(runs.b), "index", {("index", "image_sha256"): lambda d: {**d, "test001": "9" * 64}})
+    one_line(compare(runs.a, runs.b), "image test001 is another file", "DEVKIT")
+
+
+def test_a_run_that_was_not_fed_by_run_a_is_not_isolated(compare, runs):
+    write_stage(RunFolder(runs.a), "features", {("features", "hr_test"): moved(1e-6)}, only=("features",))
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "not fed by", "04-clusters", "/isolated/")
+
+
+def test_an_isolated_run_is_of_run_bs_side(compare, runs, templates):
+    one_line(compare(runs.a, runs.b, "--isolated", templates["caffe"]), str(templates["caffe"]))
+
+
+def test_options_need_the_ones_that_they_build_on(compare, runs, tmp_path):
+    one_line(compare(runs.a, runs.b, "--reference", tmp_path), "--reference needs --isolated")
+    for option in ("--floor-a", "--floor-b"):
+        one_line(compare(runs.a, runs.b, option, tmp_path), "need --reference")
+        one_line(compare(runs.a, runs.b, "--isolated", runs.isolated, option, tmp_path), "need --reference")
+
+
+@pytest.fixture
+def refused(runs, templates, compare, tmp_path):
+    """`refused(option, path)`: what is said where a calibrated comparison is given that path besides."""
+    link_run(templates["reference"], tmp_path / "reference")
+
+    def run(option, path):
+        reference = [] if option == "--reference" else ["--reference", tmp_path / "reference"]
+        done = compare(runs.a, runs.b, "--isolated", runs.isolated, *reference, option, path)
+        one_line(done)
+        return done.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("option", "side", "variation"), [("--floor-a", "torch", "layout"), ("--floor-b", "caffe", "last-bit")]
+)
+def test_a_floor_is_of_its_own_side(refused, runs, tmp_path, option, side, variation):
+    path = write_varied(tmp_path / "floor", runs.a, side, variation)
+    message = refused(option, path)
+    assert f"{path} is of side {side}" in message and "swap the floors" in message
+
+
+@pytest.mark.parametrize(("option", "name"), [("--floor-a", "a"), ("--floor-b", "b"), ("--floor-b", "isolated"),
+                                              ("--floor-b", "reference")])  # fmt: skip
+def test_a_run_that_was_not_varied_or_is_the_reference_is_no_floor(refused, tmp_path, option, name):
+    assert f"{tmp_path / name} is no run with --vary" in refused(option, tmp_path / name)
+
+
+@pytest.mark.parametrize(("option", "side"), [("--floor-a", "caffe"), ("--floor-b", "torch")])
+def test_with_the_same_number_of_threads_there_is_no_floor(refused, runs, tmp_path, option, side):
+    path = write_varied(tmp_path / "floor", runs.a, side, "threads", threads=2)
+    assert f"{path} had as many threads" in refused(option, path)
+
+
+@pytest.mark.parametrize(
+    ("option", "side", "variation"), [("--floor-a", "caffe", "threads"), ("--floor-b", "torch", "layout")]
+)
+def test_a_floor_or_reference_that_was_not_fed_by_run_a_is_refused(refused, runs, tmp_path, option, side, variation):
+    other = write_run(tmp_path / "other", {("images", "hr_test"): shift}, side=side)
+    path = write_varied(tmp_path / "floor", other.path, side, variation)
+    message = refused(option, path)
+    assert f"{path}/03-features was not fed by {runs.a}/02-images" in message
+    path = write_varied(tmp_path / "other-reference", other.path, "torch", "reference")
+    assert f"{path}/03-features was not fed by {runs.a}/02-images" in refused("--reference", path)
+
+
+def test_a_floor_of_another_specification_is_refused(refused, runs, tmp_path):
+    path = write_varied(tmp_path / "floor", runs.a, "caffe", "batch")
+    change_spec(path, lambda spec: spec["values"]["compare"].update(margin=2.0))
+    assert "spec.compare.margin" in refused("--floor-a", path)
+
+
+def test_a_floor_without_all_stages_of_its_variation_is_refused(refused, runs, tmp_path):
+    path = write_varied(tmp_path / "floor", runs.a, "torch", "layout")
+    shutil.rmtree(path / "10-resnet101")
+    assert f"{path}/10-resnet101 is unfinished" in refused("--floor-b", path)
+    shutil.rmtree(path / "03-features")
+    assert f"{path} has no finished stage" in refused("--floor-b", path)
+
+
+def test_only_a_run_in_float64_is_a_reference_and_it_is_nothing_else(refused, compare, runs, tmp_path):
+    assert "is not varied, where reference is needed" in refused("--reference", runs.isolated)
+    done = compare(runs.a, runs.b, "--isolated", tmp_path / "reference")
+    one_line(done, "is reference, where not varied is needed")
+
+
+def test_an_earlier_verdict_does_not_outlive_a_comparison_that_could_not_be_made(compare, runs, tmp_path):
+    assert compare(runs.a, runs.b, "--junit", tmp_path / "compare.xml").json["agrees"]
     shutil.rmtree(runs.b)
-    one_line(compare(runs.a, runs.b))
+    one_line(compare(runs.a, runs.b, "--junit", tmp_path / "compare.xml"))
+    assert not (tmp_path / "compare.xml").exists()
 
 
 def test_malformed_tolerances_could_not_be_compared(compare, runs, tmp_path):
-    (tmp_path / "mine.toml").write_text("svm = 1")
+    (tmp_path / "mine.toml").write_text('k = 3.0\nk_reason = "because"\nsvm = 1')
     one_line(compare(runs.a, runs.b, "--tolerances", tmp_path / "mine.toml"), "mine.toml")
 
 
-def test_a_verdict_that_cannot_be_written_could_not_be_compared(compare, runs, tmp_path):
-    done = compare(runs.a, runs.b, target=tmp_path / "nowhere" / "compare.json")
-    one_line(done, "nowhere")
+def test_other_tolerances_judge_otherwise(compare, runs, tmp_path):
+    write_stage(RunFolder(runs.b), "clusters", {("clusters", "centroids"): moved(0.5)})
+    text = (PROJECT / "compare" / "tolerances.toml").read_text()
+    mine = text.replace("[clusters.relative_l2]", "[clusters.relative_l2]\nchained = 0.1")
+    (tmp_path / "mine.toml").write_text(mine)
+    assert compare(runs.a, runs.b, "--tolerances", tmp_path / "mine.toml", only=("clusters",)).code == 1
 
 
-@pytest.mark.parametrize(("code", "case"), [(0, "equal"), (1, "changed"), (2, "gone")])
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_verdict_that_cannot_be_written_could_not_be_compared(compare, runs, tmp_path, option):
+    nowhere = tmp_path / "nowhere" / "out"
+    more = {"target": nowhere} if option == "--json" else {}
+    one_line(compare(runs.a, runs.b, *(["--junit", nowhere] if not more else []), **more), "nowhere", option)
+
+
+@pytest.mark.parametrize(("code", "case"), [(1, "changed"), (2, "gone")])
 def test_the_command_line_itself_ends_so(runs, tmp_path, code, case):
     if case == "changed":
         write_stage(RunFolder(runs.b), "index", {("index", "classes"): lambda names: names[::-1]})
     if case == "gone":
         shutil.rmtree(runs.b)
-    command = [sys.executable, "-m", "compare", str(runs.a), str(runs.b), "--json", str(tmp_path / "c.json")]
-    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "TERM": "dumb"})
+    line = [sys.executable, "-m", "compare", str(runs.a), str(runs.b), "--json", str(tmp_path / "c.json")]
+    done = subprocess.run(line, cwd=PROJECT, capture_output=True, text=True, env={**os.environ, "TERM": "dumb"})
     assert done.returncode == code and "Traceback" not in done.stderr
     assert (tmp_path / "c.json").is_file() == (code != 2)
     if code == 2:

@@ -6,8 +6,9 @@ import math
 import pytest
 from rich.console import Console
 
+from compare.calibration import Calibration
 from compare.check import Check
-from compare.report import allowed_text, shown, table, value_text
+from compare.report import allowed_text, answer, differing, print_report, shown, table, value_text, worst_ratios
 
 
 def a_check(**values) -> Check:
@@ -16,11 +17,20 @@ def a_check(**values) -> Check:
     return Check(**{**given, **values})
 
 
-def printed(isolated: list[Check], chained: list[Check]) -> list[str]:
-    """The table's lines, wide enough that nothing is folded."""
+def lines_of(printable) -> list[str]:
+    """Its lines, wide enough that nothing is folded."""
     console = Console(width=250, file=io.StringIO())
-    console.print(table(isolated, chained))
+    console.print(printable)
     return console.file.getvalue().splitlines()
+
+
+def printed(isolated: list[Check], chained: list[Check]) -> list[str]:
+    """The table's lines."""
+    return lines_of(table(isolated, chained))
+
+
+def calibrated(ratio: float) -> Calibration:
+    return Calibration(ratio, 1.0, {}, 1.0, ratio, 3.0)
 
 
 @pytest.mark.parametrize(
@@ -59,6 +69,45 @@ def test_the_first_failure_of_many_blobs_is_shown_and_else_the_worst():
     assert [check.item for check in shown(good)] == ["blob c"]
 
 
+def test_of_alike_values_that_must_be_great_the_least_is_the_worst():
+    values = {"seed 1 of a": 0.7, "seed 1 of b": 0.002, "seed 2 of a": 0.3}
+    checks = [a_check(item=item, value=value, bound=">=", allowed=1e-6, agrees=True) for item, value in values.items()]
+    assert [check.item for check in shown(checks)] == ["seed 1 of b"]
+
+
+@pytest.mark.parametrize("item", ["blob a", "snapshots/1/fc1_weight", "segments/2/fc1_bias", "seed 1 of a"])
+def test_alike_checks_share_a_row_and_others_do_not(item):
+    names = [item, item.replace("1", "7").replace("blob a", "blob z"), item]
+    assert len(shown([a_check(item=name) for name in names])) == 1
+    assert len(shown([a_check(item=name) for name in ("ours", "baseline_hr", "fc1_weight_initial of a")])) == 3
+    assert len(shown([a_check(item=item), a_check(item=item, quantity="y"), a_check(item=item, stage="x")])) == 3
+
+
+@pytest.mark.parametrize("ratios", [(0.5, 2.75, 1.0), (2.75, 0.5), (0.5, 2.75)])
+def test_the_floors_of_a_row_are_the_most_of_its_checks(ratios):
+    checks = [a_check(item=f"blob {i}", value=float(-i), agrees=True, calibration=calibrated(ratio))
+              for i, ratio in enumerate(ratios)]  # fmt: skip
+    (found,) = worst_ratios(checks).values()
+    assert found.calibration.ratio == 2.75
+    (row,) = [line for line in printed(checks, []) if "svm" in line]
+    assert row.split()[5:8] == ["<=", "0.1", "2.8"]
+
+
+@pytest.mark.parametrize("ratios", [(math.nan, 0.5), (0.5, math.nan), (0.5, math.nan, 0.7)])
+def test_floors_that_are_no_number_are_not_hidden_by_others(ratios):
+    checks = [a_check(item=f"blob {i}", calibration=calibrated(ratio)) for i, ratio in enumerate(ratios)]
+    (found,) = worst_ratios(checks).values()
+    assert math.isnan(found.calibration.ratio)
+
+
+def test_a_row_without_a_calibration_has_no_floors():
+    assert worst_ratios([a_check(), a_check(mode="chained")]) == {}
+    (row,) = [
+        line for line in printed([a_check(agrees=True)], [a_check(mode="chained", agrees=True)]) if "ours" in line
+    ]
+    assert row.split() == ["svm", "x", "ours", "0.5", "<=", "0.1", "0.5", "<=", "0.1", "ok"]
+
+
 def test_a_row_differs_if_either_mode_does():
     for isolated, chained in ((True, True), (True, False), (False, True)):
         lines = printed([a_check(agrees=isolated)], [a_check(agrees=chained, mode="chained")])
@@ -69,3 +118,49 @@ def test_a_row_differs_if_either_mode_does():
 def test_a_quantity_that_one_mode_lacks_is_a_dash():
     (row,) = [line for line in printed([], [a_check(mode="chained", agrees=True)]) if "ours" in line]
     assert row.split()[:5] == ["svm", "x", "ours", "-", "0.5"]
+
+
+# ---------------------------------------------------------------- around the table
+
+
+def test_what_differs_around_the_runs_is_told_as_it_is():
+    lines = lines_of(differing([{"name": "version.numpy", "a": "1.19.5", "b": "2.0 [red]"}]))
+    assert "may differ, and does" in lines[0]
+    assert any(line.split() == ["version.numpy", "1.19.5", "2.0", "[red]"] for line in lines)
+
+
+def an_answer(seeds: int, spread: float | None) -> dict:
+    def found(difference, low, high, verdict):
+        return {"difference": difference, "with_seeds": {"interval_95": [low, high], "verdict": verdict}}
+
+    rows = ("baseline_hr", "baseline_lr", "ours")
+    maps = {
+        side: {row: {"mean": mean, "spread": spread} for row in rows} for side, mean in (("a", 61.234), ("b", 60.0))
+    }
+    return {
+        "seeds": seeds,
+        "map": maps,
+        "a_minus_b": {row: found(1.234, -0.5, 2.0, "undecided") for row in rows},
+        "ours_minus_baseline_lr": {"a": found(2.0, 0.5, 3.0, "different"), "b": found(-2.0, -3.0, -0.5, "different")},
+    }
+
+
+@pytest.mark.parametrize(("seeds", "spread", "said"), [(1, None, "61.23"), (5, 0.456, "61.23 ± 0.46")])
+def test_the_answer_has_a_row_for_each_of_table_1_and_for_each_sides_claim(seeds, spread, said):
+    lines = lines_of(answer(an_answer(seeds, spread)))
+    assert f"{seeds} seed{'s' if seeds > 1 else ''} a side" in lines[0]
+    for row in ("Baseline-HR", "Baseline-LR", "Ours"):
+        (line,) = [line for line in lines if line.startswith(f" {row}  ") or line.startswith(f"{row}  ")]
+        cells = [cell.strip() for cell in line.split("  ") if cell.strip()]
+        assert cells == [row, said, said.replace("61.23", "60.00"), "+1.23", "[-0.50, +2.00]", "undecided"]
+    for side, cells in (("a", ["+2.00", "[+0.50, +3.00]", "gain"]), ("b", ["-2.00", "[-3.00, -0.50]", "loss"])):
+        (line,) = [line for line in lines if f"Ours minus Baseline-LR, run {side}" in line]
+        assert [cell.strip() for cell in line.split("  ") if cell.strip()][1:] == cells
+
+
+def test_what_there_is_not_is_not_printed(capsys):
+    print_report([a_check()], [], [], {})
+    assert "may differ" not in capsys.readouterr().out
+    print_report([a_check()], [], [{"name": "threads", "a": "1", "b": "2"}], an_answer(1, None))
+    out = capsys.readouterr().out
+    assert "may differ" in out and out.index("threads") < out.index("DIFFERS") < out.index("end to end, mAP in percent")

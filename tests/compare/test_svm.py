@@ -1,0 +1,258 @@
+"""Support vectors in common, objectives, the third route of the area AP, and rank swaps behind a changed AP."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from fake_pair import CLASSES, LABELS_TEST, MACHINE, N, metrics_of, outputs, write_stage
+
+from compare.stages import compare_stage
+from compare.svm import rank_swaps, told_swaps
+from experiment.artifacts import RunFolder
+from experiment.stages import ROWS
+
+
+def by_name(checks):
+    found = {(check.quantity, check.item): check for check in checks}
+    assert len(found) == len(checks)
+    return found
+
+
+# ---------------------------------------------------------------- svm
+
+
+def duals(*sets):
+    """A row a class: an alpha, whatever it is, at each of the class's support vectors."""
+    array = np.zeros((len(CLASSES), N["trainval"]))
+    for row, support in zip(array, sets, strict=True):
+        row[list(support)] = np.random.default_rng(len(support)).normal(size=len(support))
+    return lambda _: array
+
+
+def test_support_vectors_in_common_are_those_of_the_worst_class(runs, pair_of):
+    write_stage(RunFolder(runs.a), "svm", {("svm", "ours_dual"): duals({0, 1, 2}, {0, 1, 2, 3}, {5})})
+    # With bird's 3 of 3 and train's 1 of 1.
+    for second, common, told, agrees in (
+        ({1, 2, 3, 4}, 3 / 5, "7 of 9", True),
+        ({2, 3, 4, 5}, 2 / 6, "6 of 10", False),
+    ):
+        write_stage(RunFolder(runs.b), "svm", {("svm", "ours_dual"): duals({2, 0, 1}, second, {5})})
+        check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["support_vectors", "ours"]
+        assert check.value == common and check.agrees is agrees
+        assert check.detail == f"{told} in common; least for class cat"
+
+
+def test_a_class_without_support_vectors_has_none_in_common(runs, pair_of):
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "svm", {("svm", "baseline_lr_dual"): duals({0}, set(), {1, 2})})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["support_vectors", "baseline_lr"]
+    assert check.value == 0.0 and not check.agrees
+
+
+@pytest.mark.parametrize(
+    ("objective", "agrees"), [(-1.0 + 5e-7, True), (-1.0 - 5e-7, True), (-1.00001, False), (1.0, False)]
+)
+def test_the_objective_of_the_worst_class_is_judged_relatively(runs, pair_of, objective, agrees):
+    def with_objective(value):
+        ours = {"bird": {**MACHINE, "objective": -3e9}, "cat": {**MACHINE, "objective": value}, "train": MACHINE}
+        return lambda summary: {**summary, "ours": ours}
+
+    write_stage(RunFolder(runs.a), "svm", {("svm", "summary"): with_objective(-1.0)})
+    write_stage(RunFolder(runs.b), "svm", {("svm", "summary"): with_objective(objective)})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["objective", "ours"]
+    assert check.value == pytest.approx(abs(objective + 1), rel=1e-6) and check.agrees is agrees
+    assert "worst for class cat" in check.detail
+
+
+def test_a_decision_value_is_judged_by_its_greatest_difference(runs, pair_of):
+    for by, agrees in ((0.5e-4, True), (2e-4, False)):
+        change = np.zeros(LABELS_TEST.shape)
+        change[5, 1] = -by
+        write_stage(RunFolder(runs.b), "svm", {("svm", "baseline_hr"): lambda s, change=change: s + change})
+        check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["decision_max_abs", "baseline_hr"]
+        assert check.value == pytest.approx(by) and check.agrees is agrees and "(5, 1)" in check.detail
+
+
+# ---------------------------------------------------------------- metrics
+
+
+def test_ap_and_map_are_judged_per_row_and_variant_with_both_sides_values(runs, pair_of):
+    def change(metrics):
+        return {**metrics, "ours": {**metrics["ours"], "ap_11point": [0.5, 0.25, 0.75], "map_11point": 0.51}}
+
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): change})
+    found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b)))
+    assert {key for key, check in found.items() if not check.agrees} == {
+        ("ap", "ours 11point"),
+        ("map", "ours 11point"),
+    }
+    ours = outputs()["metrics"]["metrics"]["ours"]
+    ap, overall = found["ap", "ours 11point"], found["map", "ours 11point"]
+    errors = np.abs(np.array([0.5, 0.25, 0.75]) - ours["ap_11point"])
+    assert ap.value == errors.max() and ap.detail == f"greatest for class {CLASSES[errors.argmax()]}"
+    assert ap.numbers["a"] == dict(zip(CLASSES, ours["ap_11point"], strict=True))
+    assert ap.numbers["b"] == {"bird": 0.5, "cat": 0.25, "train": 0.75}
+    assert overall.value == abs(0.51 - ours["map_11point"])
+    assert (overall.numbers["a"], overall.numbers["b"]) == (ours["map_11point"], 0.51)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+def test_of_own_draws_the_chained_map_of_ours_alone_is_only_shown(runs, pair_of, mode):
+    def change(metrics):
+        return {row: {**values, "map_area": values["map_area"] / 2} for row, values in metrics.items()}
+
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): change})
+    for drew_itself in (False, True):
+        write_stage(RunFolder(runs.b), "transfer", drew_itself=drew_itself)
+        found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode)))
+        shown = {row for row in ROWS if found["map", f"{row} area"].allowed is None}
+        assert shown == ({"ours"} if drew_itself and mode == "chained" else set())
+        assert {row for row in ROWS if not found["map", f"{row} area"].agrees} == set(ROWS) - shown
+
+
+def trapezoid_area(scores, positive):
+    """The area under the precision-recall curve by the trapezoid rule from (0, 1): another definition."""
+    found = np.cumsum(positive[np.argsort(-scores)])
+    precision = np.append(1.0, found / np.arange(1, len(found) + 1))
+    recall = np.append(0.0, found / found[-1])
+    return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
+
+
+def with_area(definition):
+    """The metrics with the area AP of another definition or of other images, alike on both sides."""
+
+    def change(metrics):
+        changed = {}
+        for row, values in metrics.items():
+            area = [definition(outputs()["svm"][row][:, c], LABELS_TEST[:, c]) for c in range(len(CLASSES))]
+            changed[row] = {**values, "ap_area": area, "map_area": float(np.mean(area))}
+        return changed
+
+    return change
+
+
+OTHER_AREAS = {
+    "trapezoid": lambda score, label: trapezoid_area(score[label != 0], label[label != 0] == 1),
+    "difficult as negative": lambda score, label: float(np.mean(
+        [np.mean(label[score >= s] == 1) for s in score[label == 1]])),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("definition", OTHER_AREAS)
+def test_an_area_ap_of_another_definition_is_found_even_where_both_sides_have_it(runs, pair_of, definition):
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_area(OTHER_AREAS[definition])})
+    for mode in ("isolated", "chained"):
+        bad = {key for key, check in by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode))).items()
+               if not check.agrees}  # fmt: skip
+        assert bad == {("third_route", f"{row} of {side}") for row in ROWS for side in "ab"}
+
+
+def test_the_mean_precision_at_the_positives_is_the_third_route(runs, pair_of):
+    """Without equal scores scikit-learn's area is the mean over the positives of the precision down to each."""
+
+    def definition(score, label):
+        used = label != 0
+        return float(np.mean([np.mean(label[used & (score >= s)] == 1) for s in score[label == 1]]))
+
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_area(definition)})
+    checks = compare_stage("metrics", pair_of(runs.a, runs.b))
+    assert all(check.agrees for check in checks) and any(check.quantity == "third_route" for check in checks)
+
+
+def test_isolated_metrics_are_those_of_run_as_decision_values_and_chained_of_its_own(runs, pair_of):
+    scores = {row: -outputs()["svm"][row] for row in ROWS}
+    write_stage(RunFolder(runs.b), "svm", {("svm", row): lambda s: -s for row in ROWS})
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda _: metrics_of(scores)})
+    for mode, agrees in (("chained", True), ("isolated", False)):
+        found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode)))
+        assert all(found["third_route", f"{row} of b"].agrees is agrees for row in ROWS)
+        assert all(found["third_route", f"{row} of a"].agrees for row in ROWS)
+
+
+@pytest.mark.parametrize("spoil", [lambda s: s[:-1], lambda s: s[:, :-1], lambda s: np.where(s == s.max(), np.nan, s)])
+def test_decision_values_that_do_not_fit_the_labels_have_no_third_route(runs, pair_of, spoil):
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): spoil})
+    bad = [check for check in compare_stage("metrics", pair_of(runs.a, runs.b, "chained")) if not check.agrees]
+    assert [check.item for check in bad] == ["ours of b"] and math.isnan(bad[0].value)
+
+
+def test_an_ap_that_is_no_number_never_agrees(runs, pair_of):
+    def change(metrics):
+        return {**metrics, "ours": {**metrics["ours"], "ap_area": [None, 0.5, 0.5]}}
+
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): change})
+    bad = {check.item for check in compare_stage("metrics", pair_of(runs.a, runs.b)) if not check.agrees}
+    assert bad == {"ours area", "ours of a", "ours of b"}
+
+
+# ---------------------------------------------------------------- rank swaps
+
+
+def brute_force_swaps(a, b, column):
+    """All pairs of a positive and a negative that are ranked otherwise, widest on side a first."""
+    found = []
+    positives, negatives = (np.flatnonzero(LABELS_TEST[:, column] == label) for label in (1, -1))
+    for p, n in itertools.product(positives, negatives):
+        signs = [int(x[p, column] > x[n, column]) - int(x[p, column] < x[n, column]) for x in (a, b)]
+        if signs[0] != signs[1]:
+            found.append((abs(a[p, column] - a[n, column]), f"test{p:03d}", f"test{n:03d}"))
+    return sorted(found, reverse=True), len(positives) * len(negatives)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_rank_swaps_are_the_pairs_that_a_brute_force_finds(runs, pair_of, seed):
+    random = np.random.default_rng(seed)
+    noise = random.normal(0, 0.5, LABELS_TEST.shape)
+    ties = np.round(outputs()["svm"]["ours"], 1)
+    write_stage(RunFolder(runs.a), "svm", {("svm", "ours"): lambda _: ties})
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda _: ties + noise})
+    found = rank_swaps(pair_of(runs.a, runs.b, "chained"), "ours", np.arange(3))
+    assert list(found) == CLASSES
+    for column, name in enumerate(CLASSES):
+        swaps, pairs = brute_force_swaps(ties, ties + noise, column)
+        assert (found[name]["count"], found[name]["of"]) == (len(swaps), pairs)
+        if swaps:
+            gap, positive, negative = swaps[0]
+            assert found[name]["widest"][2] == gap and (gap, *found[name]["widest"][:2]) in swaps
+            assert f"{len(swaps)} of {pairs} pairs" in told_swaps(found[name])
+        else:
+            assert "widest" not in found[name] and told_swaps(found[name]) == "no rank differs"
+
+
+def test_swaps_are_told_with_a_chained_ap_that_changed_and_only_there(runs, pair_of):
+    def swap(scores):
+        """The ranks of the best positive and the worst negative of class cat, exchanged."""
+        positive, negative = (np.flatnonzero(LABELS_TEST[:, 1] == label) for label in (1, -1))
+        best, worst = positive[scores[positive, 1].argmax()], negative[scores[negative, 1].argmin()]
+        scores = scores.copy()
+        scores[[best, worst], 1] = scores[[worst, best], 1]
+        return scores
+
+    scores = {**{row: outputs()["svm"][row] for row in ROWS}, "ours": swap(outputs()["svm"]["ours"])}
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): swap})
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda _: metrics_of(scores)})
+    chained = by_name(compare_stage("metrics", pair_of(runs.a, runs.b, "chained")))
+    ((name, told),) = chained["ap", "ours 11point"].numbers["rank_swaps"].items()
+    swaps, pairs = brute_force_swaps(outputs()["svm"]["ours"], scores["ours"], 1)
+    assert name == "cat" and told == {"count": len(swaps), "of": pairs, "widest": [*swaps[0][1:], swaps[0][0]]}
+    assert f"{len(swaps)} of {pairs} pairs ranked otherwise" in chained["ap", "ours 11point"].detail
+    others = [check for key, check in chained.items() if key != ("ap", "ours 11point")]
+    isolated = compare_stage("metrics", pair_of(runs.a, runs.b))
+    assert not any("rank_swaps" in check.numbers for check in [*others, *isolated])
+
+
+def test_the_toy_metrics_are_those_of_exact_fractions():
+    """What the runs of these tests hold is right itself."""
+    for row, values in outputs()["metrics"]["metrics"].items():
+        for column in range(len(CLASSES)):
+            label = LABELS_TEST[:, column]
+            ranked = [label[i] for i in np.argsort(-outputs()["svm"][row][:, column]) if label[i] != 0]
+            found = [ranked[: end + 1].count(1) for end in range(len(ranked))]
+            points = [(Fraction(f, ranked.count(1)), Fraction(f, end + 1)) for end, f in enumerate(found)]
+            ap = sum(max(p for r, p in points if r >= Fraction(step, 10)) for step in range(11)) / 11
+            assert values["ap_11point"][column] == pytest.approx(float(ap), abs=1e-12)
