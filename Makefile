@@ -111,13 +111,16 @@ seeds: caffe-reproduce torch-reproduce ## run both sides from SEEDS other draws 
 	$(foreach n,$(shell seq $(SEEDS)),$(call seed_runs,$(n)))
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
-# step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate.
+# step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One
+# thread, since two entries are tried at once.
 compare-selftest: override PROFILE := embedded
 compare-selftest: override RUN := $(CURDIR)/runs/selftest
 compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 transfer.batch_size=32 \
 	transfer.max_iter=300 transfer.stepsize=140 transfer.snapshots=[1,2,3,60,139,140,141,200,279,280,281,300] \
 	features.blob_images=2 resnet101.crops=[["china.jpg",0,0],["flower.jpg",0,0]]
 compare-selftest: devkit_path := $(CURDIR)/data/selftest-devkit
+compare-selftest: override THREADS := 1
+compare-selftest: other_threads := 2
 compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see whether the comparison names each
 	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
 	$(resolve) '$(RUN)/caffe'

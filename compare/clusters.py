@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score
 from compare.calibration import Read
 from compare.check import Check
 from compare.difference import misfit
-from compare.pair import Pair, equal_labels, named
+from compare.pair import Pair, equal_labels
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 
@@ -24,10 +24,10 @@ def clusters(pair: Pair) -> Iterator[Check]:
     if problem := misfit(*(run.array("clusters", "centroids") for run in (pair.a, pair.b))):
         yield pair.judge.failure("clusters", "centroids", problem)
         return
-    read = named("clusters", "initial_centroids")
+    read = reordered(pair, "initial_centroids")
     detail = "each side drew its own" if pair.drew_itself("clusters") else ""
     yield pair.array_check(
-        "clusters", "initial_relative_l2", "initial_centroids", reordered(pair, read), reordered(pair, read),
+        "clusters", "initial_relative_l2", "initial_centroids", read, read,
         distance=None, only_shown=pair.drew_itself("clusters"), detail=detail,
     )  # fmt: skip
     mine = matching(pair.a, pair.b)
@@ -38,11 +38,9 @@ def clusters(pair: Pair) -> Iterator[Check]:
     if not misfit(assignments, labels):
         rand = float(adjusted_rand_score(assignments, labels))
         yield pair.judge.check("clusters", "adjusted_rand", "assignments", rand, "adjusted Rand index")
-    centroids = named("clusters", "centroids")
+    read = reordered(pair, "centroids")
     detail = f"{moved} of {len(mine)} clusters have another number" if moved else ""
-    yield pair.array_check(
-        "clusters", "relative_l2", "centroids", reordered(pair, centroids), reordered(pair, centroids), detail=detail
-    )
+    yield pair.array_check("clusters", "relative_l2", "centroids", read, read, detail=detail)
     first, second = (run.json("clusters", "summary") for run in (pair.a, pair.b))
     change = abs(second["inertia"] / first["inertia"] - 1) if first["inertia"] else float("nan")
     detail = f"ratio minus 1; {first['iterations']} and {second['iterations']} iterations"
@@ -89,12 +87,12 @@ def label_margins(features: np.ndarray, centroids: np.ndarray, first: np.ndarray
     return np.where(near > 0, (far - near) / np.where(near > 0, near, 1), np.where(far > 0, np.inf, 0))
 
 
-def matching(a: RunFolder, b: RunFolder) -> np.ndarray:
-    """(k,) for each of a's clusters the number of b's that is matched with it."""
-    centroids = [np.asarray(run.array("clusters", "centroids"), np.float64) for run in (a, b)]
+def matching(a: RunFolder, b: RunFolder, name: str = "centroids") -> np.ndarray:
+    """(k,) for each of a's clusters the number of b's that is matched with it, by the output `name`."""
+    centroids = [np.asarray(run.array("clusters", name), np.float64) for run in (a, b)]
     if centroids[0].ndim != 2 or centroids[0].shape != centroids[1].shape:
         shapes = " and ".join(str(array.shape) for array in centroids)
-        raise UserError(f"{b.path}: centroids of shape {shapes} cannot be matched: run both sides again")
+        raise UserError(f"{b.path}: {name} of shape {shapes} cannot be matched: run both sides again")
     cost = cdist(*centroids, "sqeuclidean")
     return linear_sum_assignment(np.nan_to_num(cost, nan=np.finfo(float).max / len(cost)))[1]
 
@@ -107,12 +105,6 @@ def renumbered(labels: np.ndarray, mine: np.ndarray) -> np.ndarray:
     return number[labels] if known else labels
 
 
-def reordered(pair: Pair, read: Read) -> Read:
-    """Reads an array with a row a cluster, in the order of run a's clusters."""
-
-    def rows(run: RunFolder) -> np.ndarray:
-        array = read(run)
-        mine = matching(pair.a, run)
-        return array[mine] if len(array) == len(mine) else array
-
-    return rows
+def reordered(pair: Pair, name: str) -> Read:
+    """Reads centroids in the order of run a's, each array matched by itself."""
+    return lambda run: run.array("clusters", name)[matching(pair.a, run, name)]

@@ -29,10 +29,11 @@ README = ROOT / "README.md"
 # What the README shows of a comparison: a check's "<stage>.<quantity>", and what it is in words.
 AGREEMENT = {
     "images.max_abs": "images, greatest difference in grey levels",
-    "features.blob_relative_l2": "backbone, worst blob, relative L2",
-    "features.relative_l2": "features, relative L2",
+    "features.blob_relative_l2": "backbone, worst blob of the worst image, relative L2",
+    "features.relative_l2": "features, worst image, relative L2",
     "clusters.agreement": "clusters, equal assignments",
     "pseudo_labels.agreement": "pseudo-labels, equal",
+    "transfer.step_relative_l2": "transfer network, weights after one step from Caffe's snapshots, relative L2",
     "transfer.step_history": "transfer network, momentum after one step from Caffe's snapshots, relative L2",
     "transfer.segment_relative_l2": "transfer network, weights after at most 100 steps from them, relative L2",
     "transfer.relative_l2": "transfer network, the whole training, worst weight or snapshot, relative L2",

@@ -5,19 +5,29 @@ import math
 import sys
 
 import pytest
+from fake_pair import write_run
 
 from compare import results
 from compare.check import TOLERANCES, read_tolerances
-from compare.results import AGREEMENT, agreement_table, backbone_text, map_table, measured, with_blocks
+from compare.results import (
+    AGREEMENT,
+    agreement_table,
+    backbone_text,
+    end_to_end_table,
+    map_table,
+    measured,
+    selftest_table,
+    with_blocks,
+)
 from experiment.artifacts import sha256_json
 from experiment.errors import UserError
 from experiment.spec import read_profile
-from experiment.stages import ROWS
+from experiment.stages import ROWS, STAGES
 
 
-def check(value, mode="isolated", bound="<=", quantity="relative_l2", item="x"):
+def check(value, mode="isolated", bound="<=", quantity="relative_l2", item="x", ratio=None):
     return {"stage": "svm", "quantity": quantity, "mode": mode, "bound": bound, "value": value, "allowed": 1.0,
-            "item": item}  # fmt: skip
+            "item": item, "calibration": None if ratio is None else {"ratio": ratio}}  # fmt: skip
 
 
 def test_the_worst_value_of_each_quantity_and_mode_is_kept():
@@ -30,6 +40,14 @@ def test_the_worst_value_of_each_quantity_and_mode_is_kept():
     assert found["svm.agreement"]["isolated"]["value"] == 0.7
 
 
+@pytest.mark.parametrize(
+    ("ratios", "worst"), [((1.5, 2.5, 0.5), 2.5), ((1.5, "inf"), "inf"), (("nan", "inf", 9.0), "nan")]
+)
+def test_the_most_noise_floors_of_each_quantity_are_kept(ratios, worst):
+    checks = [check(0.1, ratio=ratio, item=f"{ratio}") for ratio in ratios]
+    assert measured([*checks, check(9.0)])["svm.relative_l2"]["floors"] == {"ratio": worst, "item": f"{worst}"}
+
+
 @pytest.mark.parametrize("values", [(0.1, "nan"), ("nan", 0.1), ("nan", "inf")])
 def test_what_is_no_number_is_the_worst(values):
     assert math.isnan(float(measured([check(value) for value in values])["svm.relative_l2"]["isolated"]["value"]))
@@ -37,17 +55,25 @@ def test_what_is_no_number_is_the_worst(values):
 
 def a_result(**changes):
     row = {"ap_11point": [0.5], "ap_area": [0.4], "map_11point": 0.51234, "map_area": 0.4}
-    bounds = read_tolerances(TOLERANCES)
+    bounds = read_tolerances(TOLERANCES).bounds
 
     def modes(quantity):
         allowed = {"isolated": bounds[quantity].isolated, "chained": bounds[quantity].chained}
         return {mode: {"value": 1.5e-7, "allowed": bound, "item": "x"} for mode, bound in allowed.items()}
 
+    judged = {"difference": 1.5, "with_seeds": {"interval_95": [-0.25, 3.25], "verdict": "undecided"}}
+    sides = {row: {"mean": 20.0, "spread": 1.25, "seeds": [19.0, 21.0]} for row in ROWS}
+    end_to_end = {
+        "seeds": 2, "map": {"a": sides, "b": sides}, "a_minus_b": dict.fromkeys(ROWS, judged),
+        "ours_minus_baseline_lr": {"a": judged, "b": {**judged, "with_seeds": {"interval_95": [0.5, 2.5]}}},
+    }  # fmt: skip
+    floors = {"ratio": 1.25, "item": "x"}
     return {
         "profile": "embedded", "spec_sha256": sha256_json(read_profile("embedded")[0]), "agrees": True,
-        "sentence": "agree: 3 judged checks", "images": {"trainval": 400, "test": 300},
+        "sentence": "agree: 3 judged checks", "images": {"trainval": 400, "test": 300}, "end_to_end": end_to_end,
         "map": {side: dict.fromkeys(ROWS, row) for side in ("caffe", "torch")},
-        "measured": {quantity: {"bound": "<=", **modes(quantity)} for quantity in AGREEMENT}, **changes,
+        "measured": {quantity: {"bound": "<=", "floors": floors, **modes(quantity)} for quantity in AGREEMENT},
+        **changes,
     }  # fmt: skip
 
 
@@ -55,15 +81,28 @@ def test_the_tables_hold_every_row_and_every_quantity():
     text = map_table({"mine": a_result()})
     assert text.count("| 51.23 | 51.23 | 40.00 | 40.00 |") == len(ROWS) and "mine (400 trainval, 300 test)" in text
     text = agreement_table({"mine": a_result()})
-    assert text.count(" | 1.5e-07 | 1.5e-07 |") == len(AGREEMENT) and "agree: 3 judged checks" in text
-    assert "| features, relative L2 | <= 1e-05 |" in text
+    assert text.count(" | 1.5e-07 | 1.5e-07 | 1.2 |") == len(AGREEMENT) and "agree: 3 judged checks" in text
+    assert "| features, worst image, relative L2 | <= 1e-05 |" in text
+    text = end_to_end_table({"mine": a_result()})
+    assert text.count("| 20.00 ± 1.25 | 20.00 ± 1.25 | +1.50 | [-0.25, +3.25] | undecided |") == len(ROWS)
+    assert "Ours minus Baseline-LR, Caffe |  |  | +1.50 | [-0.25, +3.25] | undecided |" in text
+    assert "Ours minus Baseline-LR, port |  |  | +1.50 | [+0.50, +2.50] | gain |" in text
+    assert "mine, 2 seeds a side" in text
 
 
-def test_a_bound_that_rounding_raised_is_told_with_its_value():
-    raised = a_result()
-    raised["measured"]["transfer.relative_l2"]["isolated"] = {"value": 0.002, "allowed": 0.00456789, "item": "x"}
-    (line,) = [line for line in agreement_table({"mine": raised}).splitlines() if "whole training" in line]
-    assert line.endswith("| <= 0.001 | 0.002 (allowed 0.00457) | 1.5e-07 |")
+def a_row(name, harmful, expected, found):
+    return {"name": name, "harmful": harmful, "caught": bool(found), "expected": expected, "found": found}
+
+
+def test_the_self_tests_table_hides_nothing():
+    rows = [a_row("one", True, "svm ours", "svm ours"), a_row("two", True, "svm ours", "metrics ours"),
+            a_row("three", True, "svm ours", ""), a_row("four", False, "", ""),
+            a_row("five", False, "", "svm ours")]  # fmt: skip
+    text = selftest_table({"rows": rows})
+    assert "2 of 3 mistakes are caught, 1 located where they are; 1 of 2 harmless changes pass." in text
+    assert "| one | svm ours |" in text and "| two | **metrics ours**, expected svm ours |" in text
+    assert "| three | **not caught**, expected svm ours |" in text
+    assert "| four | passes |" in text and "| five | **flagged** at svm ours |" in text
 
 
 def test_a_block_is_replaced_between_its_marks_and_only_there():
@@ -87,11 +126,13 @@ def project(tmp_path, monkeypatch):
     """A README with empty blocks and one result; `run(*arguments)` is the command line."""
     (tmp_path / "results").mkdir()
     blocks = (f"<!-- {name}: written by `make results` -->\n<!-- end of {name} -->\n"
-              for name in ("results", "agreement", "backbone"))  # fmt: skip
+              for name in ("results", "agreement", "end-to-end", "selftest", "backbone"))  # fmt: skip
     (tmp_path / "README.md").write_text("".join(blocks))
     (tmp_path / "results" / "mine.json").write_text(json.dumps(a_result()))
     monkeypatch.setattr(results, "README", tmp_path / "README.md")
     monkeypatch.setattr(results, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(results, "SELFTEST", tmp_path / "selftest.json")
+    (tmp_path / "selftest.json").write_text(json.dumps({"rows": [a_row("one", True, "svm ours", "svm ours")]}))
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["results", *arguments])
@@ -111,6 +152,40 @@ def test_stale_figures_are_found(project, capsys):
     assert run("--check") == 1
     (folder / "results" / "mine.json").write_text(json.dumps(a_result(spec_sha256="0" * 64)))
     assert run("--check") == 1 and "another specification" in capsys.readouterr().err
+
+
+def test_a_self_tests_record_is_taken_over(project, tmp_path):
+    folder, run = project
+    (tmp_path / "new.json").write_text(json.dumps({"rows": [a_row("another", True, "svm ours", "svm ours")]}))
+    assert run("--selftest", str(tmp_path / "new.json")) == 0
+    assert "| another | svm ours |" in (folder / "README.md").read_text() and run("--check") == 0
+
+
+def comparison(folder, calibrated=True, seeds=5, **keys):
+    """A finished comparison of two toy runs, as `make seeds compare` leaves it."""
+    runs = {side: write_run(folder / side) for side in ("caffe", "torch")}
+    found = {side: {stage: run.require_manifest(stage)["key"] for stage in STAGES} for side, run in runs.items()}
+    result = {"runs": {"a": {"keys": found["caffe"] | keys}, "b": {"keys": found["torch"]}}, "calibrated": calibrated,
+              "end_to_end": {"seeds": seeds}, "agrees": True, "sentence": "agree", "k": 3.0, "checks": []}  # fmt: skip
+    (folder / "compare.json").write_text(json.dumps(result))
+    return folder
+
+
+def test_a_finished_comparison_is_taken(project, tmp_path):
+    folder, _ = project
+    results.take("toy", comparison(tmp_path / "run"))
+    assert json.loads((folder / "results" / "toy.json").read_text())["end_to_end"] == {"seeds": 5}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [({"svm": "0" * 64}, "older than"), ({"calibrated": False}, "make seeds compare"), ({"seeds": 1}, "make seeds")],
+)
+def test_a_comparison_that_is_stale_or_not_whole_is_not_taken(project, tmp_path, changes, says):
+    folder, _ = project
+    with pytest.raises(UserError, match=says):
+        results.take("toy", comparison(tmp_path / "run", **changes))
+    assert not (folder / "results" / "toy.json").exists()
 
 
 def test_without_results_or_with_an_unsafe_name_nothing_is_written(project):
