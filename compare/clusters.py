@@ -70,7 +70,8 @@ def pseudo_labels(pair: Pair) -> Iterator[Check]:
     margins = label_margins(features[differing], centroids, labels_a[differing], labels_b[differing])
     worst = int(margins.argmax()) if len(margins) else 0
     nearest = np.sort(cdist(np.asarray(features, np.float64), np.asarray(centroids, np.float64)), axis=1)
-    closest = float(((nearest[:, 1] - nearest[:, 0]) / np.maximum(nearest[:, 0], np.finfo(float).tiny)).min())
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # a row may lie on its centroid
+        closest = float(np.nanmin((nearest[:, 1:2] - nearest[:, :1]) / nearest[:, :1], initial=np.inf))
     detail = f"the closest call of all rows is {closest:.1e}"
     if len(margins):
         detail = f"greatest at image {ids[differing[worst]]} of {len(margins)} that differ; {detail}"
@@ -106,5 +107,11 @@ def renumbered(labels: np.ndarray, mine: np.ndarray) -> np.ndarray:
 
 
 def reordered(pair: Pair, name: str) -> Read:
-    """Reads centroids in the order of run a's, each array matched by itself."""
-    return lambda run: run.array("clusters", name)[matching(pair.a, run, name)]
+    """Reads centroids in the order of run a's, each array matched by itself; in their own where they cannot be."""
+
+    def rows(run: RunFolder) -> np.ndarray:
+        array = run.array("clusters", name)
+        fits = array.shape == pair.a.array("clusters", name).shape and array.ndim == 2
+        return array[matching(pair.a, run, name)] if fits else array
+
+    return rows
