@@ -75,7 +75,7 @@ from_caffe = --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe'
 vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) --threads $(2)
 vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-$(1)' --read '$(RUN)/caffe' $(reads) -- \
 	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) --threads $(2)
-all_threads := $(or $(filter-out 0,$(THREADS)),$(shell nproc))
+all_threads := $(or $(filter-out 0,$(THREADS)),$(shell getconf _NPROCESSORS_ONLN))
 other_threads := $(if $(filter 1,$(all_threads)),2,1)
 
 define isolated_runs
