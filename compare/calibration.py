@@ -19,6 +19,7 @@ from experiment.errors import UserError
 
 # What is stored in float32 is rounded by up to this share of itself, so no floor is lower.
 ROUNDING = 2.0**-24
+LIMITED = ("features",)  # the stages that take the first images only where a run is varied (experiment.stages)
 
 Distance = Callable[[np.ndarray, np.ndarray], float]
 Read = Callable[[RunFolder], np.ndarray]  # gives a run's array; where each is called differently, one a side
@@ -89,22 +90,24 @@ class Calibrator:
         array that does not fit.
         """
         reference = read_b(self.reference)
-        error = apart(distance, reference, read_b(self.b), self.reference)
-        error_a = apart(distance, reference, read_a(self.a), self.reference)
+        first_rows = stage in LIMITED
+        error = apart(distance, reference, read_b(self.b), self.reference, first_rows)
+        error_a = apart(distance, reference, read_a(self.a), self.reference, first_rows)
         floors = {}
         for base, varied in self.floors:
             if varied.manifest(stage) is None or (base is self.a and not floors_of_a):
                 continue
             read = read_a if base is self.a else read_b
             name = varied.path.name if varied.path.name not in floors else str(varied.path)
-            floors[name] = apart(distance, read(varied), read(base), varied)
+            floors[name] = apart(distance, read(varied), read(base), varied, first_rows)
         floor = float(np.max([error_a, *floors.values(), ROUNDING]))  # a NaN stays one, and never agrees
         ratio = error / floor if math.isfinite(floor) else math.nan
         return Calibration(error, error_a, floors, floor, ratio, self.k)
 
 
-def apart(distance: Distance, few: np.ndarray, more: np.ndarray, run: RunFolder) -> float:
-    """The distance of the rows that both have; NaN where a value is not finite."""
-    if few.shape[1:] != more.shape[1:] or not 0 < len(few) <= len(more):
+def apart(distance: Distance, few: np.ndarray, more: np.ndarray, run: RunFolder, first_rows: bool) -> float:
+    """The distance of two arrays, of the first rows where `few` may hold no more; NaN where a value is not finite."""
+    fits = few.ndim == more.ndim and few.shape[1:] == more.shape[1:] and 0 < len(few) <= len(more)
+    if not fits or (len(few) < len(more) and not first_rows):
         raise UserError(f"{run.path}: an array of shape {few.shape} does not belong to {more.shape}: run it again")
     return distance(few, more[: len(few)])

@@ -208,6 +208,8 @@ def trimmed_l2(a: np.ndarray, b: np.ndarray) -> float:
 
 def trimmed(error_square: np.ndarray, a_square: np.ndarray) -> float:
     """The relative L2 by rows' sums, (n,) each, without the hundredth of them, at least one, that errs most."""
+    if np.isnan(error_square).any():
+        return math.nan
     kept = np.sort(error_square)[: len(error_square) - math.ceil(len(error_square) / 100)]
     return ratio(float(kept.sum()), float(a_square.sum()))
 

@@ -39,6 +39,9 @@ def seed_pairs(folder: Path, a: RunFolder, b: RunFolder) -> list[tuple[RunFolder
         pair = FinishedRun(path / a.path.name), FinishedRun(path / b.path.name)
         for run in pair:
             require_comparable(a, run, SEED_STAGES, but=("spec.run.seed",))
+            draws = [run.require_manifest(stage)["key_parts"]["draws"] for stage in ("clusters", "transfer")]
+            if run.spec["values"]["run"]["seed"] != int(path.name) or any(set(d.values()) != {None} for d in draws):
+                raise UserError(f"{run.path} did not draw by itself from seed {path.name}: run `make seeds`")
         require_comparable(*pair, SEED_STAGES)
         pairs.append(pair)
     return pairs

@@ -24,7 +24,12 @@ def svm(pair: Pair) -> Iterator[Check]:
             detail=lambda d: f"max abs at image, class {d.index}",
         )  # fmt: skip
         duals = [run.array("svm", f"{row}_dual") for run in (pair.a, pair.b)]
-        if problem := misfit(*duals):
+        problem = misfit(*duals)
+        if not problem and not all(np.isfinite(dual).all() for dual in duals):
+            problem = "values that are not finite"
+        if not problem and not all(set(classes) <= summary.get(row, {}).keys() for summary in summaries):
+            problem = "the summary lacks a class"
+        if problem:
             yield pair.judge.failure("svm", f"{row}_dual", problem)
             continue
         support = [np.asarray(dual) != 0 for dual in duals]
@@ -48,18 +53,20 @@ def metrics(pair: Pair) -> Iterator[Check]:
     classes = pair.a.json("index", "classes")
     own = pair.chained and pair.drew_itself("transfer")
     for row in ROWS:
+        scores = [run.array("svm", row) for run in (pair.a, pair.b)]
         for variant in ("11point", "area"):
             ap_a, ap_b = (np.array(m[row][f"ap_{variant}"], dtype=np.float64) for m in (first, second))
             d = difference(ap_a, ap_b)
-            if d.problem:
-                yield pair.judge.failure("metrics", f"{row} {variant}", d.problem)
+            if d.problem or len(ap_a) != len(classes):
+                problem = d.problem or f"{len(ap_a)} values for {len(classes)} classes"
+                yield pair.judge.failure("metrics", f"{row} {variant}", problem)
                 continue
             per_class: dict[str, Any] = {
                 "a": dict(zip(classes, ap_a.tolist(), strict=True)),
                 "b": dict(zip(classes, ap_b.tolist(), strict=True)),
             }
             detail = f"greatest for class {classes[d.index[0]]}"
-            if pair.chained and d.unequal and variant == "11point":
+            if pair.chained and d.unequal and variant == "11point" and not misfit(*scores):
                 per_class["rank_swaps"] = swaps = rank_swaps(pair, row, np.flatnonzero(ap_a != ap_b))
                 detail += f"; {told_swaps(swaps.get(classes[d.index[0]]))}"
             yield pair.judge.check("metrics", "ap", f"{row} {variant}", d.max_abs, detail, **d.numbers(), **per_class)

@@ -208,8 +208,8 @@ def write_stage(
 ) -> None:
     """Write, or write again, one stage of a run, from the earlier stages of `fed_by` (the run itself without it).
 
-    side, variation : as the stage was before, else the Caffe side, not varied. drew_itself : as that side does where
-        nothing is said. about : other entries of the manifest.
+    side, variation, drew_itself : as the stage was before, else the Caffe side, not varied, and as that side does.
+    about : other entries of the manifest.
     """
     writer = StageWriter(run, stage)
     for name, value in outputs()[stage].items():
@@ -228,7 +228,8 @@ def write_stage(
     if variation is None:
         variation = before["key_parts"]["variation"]
     if drew_itself is None:
-        drew_itself = side == "caffe"
+        drawn = before["key_parts"].get("draws")
+        drew_itself = set(drawn.values()) == {None} if drawn else side == "caffe"
     if run.stage_path(stage).is_symlink():
         run.stage_path(stage).unlink()
     info, asked = STAGES[stage], run.spec

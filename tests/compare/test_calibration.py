@@ -19,14 +19,14 @@ DISTANCES = (relative_l2, worst_row_l2, max_abs)
 def measure(tmp_path):
     """`measure(reference, a, b, floors_a, floors_b)`: the calibration of arrays that runs of one stage hold."""
 
-    def written(name, array):
-        return write_run(tmp_path / name, {(STAGE, NAME): lambda _: np.asarray(array)}, [STAGE])
+    def run(reference, a, b, floors_a=(), floors_b=(), k=3.0, distance=max_abs, of=(STAGE, NAME), **how):
+        def written(name, array):
+            return write_run(tmp_path / name, {of: lambda _: np.asarray(array)}, [of[0]])
 
-    def run(reference, a, b, floors_a=(), floors_b=(), k=3.0, distance=max_abs, **how):
         runs = [written(name, array) for name, array in (("a", a), ("b", b), ("reference", reference))]
         floors = [[written(f"{side}{i}", array) for i, array in enumerate(arrays)]
                   for side, arrays in (("a-", floors_a), ("b-", floors_b))]  # fmt: skip
-        return Calibrator(*runs, *floors, k).measure(STAGE, named(STAGE, NAME), named(STAGE, NAME), distance, **how)
+        return Calibrator(*runs, *floors, k).measure(of[0], named(*of), named(*of), distance, **how)
 
     return run
 
@@ -96,8 +96,15 @@ def test_of_a_run_with_the_first_images_only_these_are_compared(measure):
     b[3:] -= 100
     floor = a[:2].copy()
     floor[0, 0] += 2.0
-    found = measure(many[:3], a, b, [floor])
+    found = measure(many[:3], a, b, [floor], of=("features", "hr_test"))
     assert (found.error, found.error_a, found.floors) == (0.25, 0.5, {"a-0": 2.0})
+
+
+@pytest.mark.parametrize("who", ["reference", "floor"])
+def test_only_the_stage_features_may_hold_fewer_rows(measure, who):
+    whole = np.arange(1.0, 11.0)[:, None] * [1.0, 1.0]
+    with pytest.raises(UserError, match="run it again"):
+        measure(whole[:3] if who == "reference" else whole, whole, whole, [whole[:3]] if who == "floor" else [])
 
 
 @pytest.mark.parametrize("spoil", [lambda x: x[:0], lambda x: np.repeat(x, 2, 0), lambda x: x[:, :1], lambda x: x[0]])

@@ -95,7 +95,19 @@ def test_both_sides_of_a_seed_have_the_same_one(ab, seeds):
     shutil.rmtree(seeds / "10" / "b")
     shutil.copytree(seeds / "2" / "b", seeds / "10" / "b")
     message = refused(seeds, *ab)
-    assert "spec.run.seed is 10 and 2" in message and str(seeds / "10" / "b") in message
+    assert "from seed 10" in message and str(seeds / "10" / "b") in message
+
+
+@pytest.mark.parametrize("stage", ["clusters", "transfer"])
+def test_a_run_that_took_the_others_draws_is_no_seed_of_its_own(ab, seeds, stage):
+    write_stage(RunFolder(seeds / "2" / "b"), stage, drew_itself=False)
+    message = refused(seeds, *ab)
+    assert "did not draw by itself" in message and str(seeds / "2" / "b") in message
+
+
+def test_one_seed_in_two_folders_is_not_two(ab, seeds):
+    shutil.copytree(seeds / "2", seeds / "3")
+    assert f"{seeds / '3' / 'a'} did not draw by itself from seed 3" in refused(seeds, *ab)
 
 
 def test_a_run_that_was_given_other_images_is_refused(ab, seeds):
@@ -118,6 +130,21 @@ def test_the_maps_are_those_of_the_metrics_in_percent(ab):
             assert summary["map"][side][row] == {"seeds": [value], "mean": value, "spread": None}
     assert summary["map"]["b"]["ours"]["mean"] == pytest.approx(100)
     assert (summary["seeds"], summary["resamples"], summary["margin"]) == (1, 60, MARGIN)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda s: s[:-1],
+        lambda s: np.concatenate([s, s]),
+        lambda s: s[:, :-1],
+        lambda s: np.where(s == s.max(), np.nan, s),
+    ],
+)
+def test_decision_values_that_do_not_fit_or_are_not_finite_have_no_answer(ab, spoil):
+    scored(ab[1], ours=spoil(PERFECT))
+    with pytest.raises(UserError, match="ours"):
+        end_to_end(ab[0], [ab])
 
 
 def test_differences_are_of_means_over_the_seeds(ab, seeds):

@@ -254,3 +254,37 @@ def test_the_toy_metrics_are_those_of_exact_fractions():
             points = [(Fraction(f, ranked.count(1)), Fraction(f, end + 1)) for end, f in enumerate(found)]
             ap = sum(max(p for r, p in points if r >= Fraction(step, 10)) for step in range(11)) / 11
             assert values["ap_11point"][column] == pytest.approx(float(ap), abs=1e-12)
+
+
+def test_a_dual_or_a_summary_that_is_not_whole_never_agrees(runs, pair_of):
+    def spoil(dual):
+        dual = dual.copy()
+        dual[0, 0] = np.nan
+        return dual
+
+    for change, problem in (
+        ({("svm", "ours_dual"): spoil}, "not finite"),
+        ({("svm", "summary"): lambda s: {**s, "ours": {}}}, "lacks a class"),
+    ):
+        for run in (runs.a, runs.b):  # on both sides alike
+            write_stage(RunFolder(run), "svm", change)
+        bad = [check for check in compare_stage("svm", pair_of(runs.a, runs.b)) if not check.agrees]
+        assert [check.item for check in bad] == ["ours_dual"] and problem in bad[0].detail
+
+
+def test_metrics_of_fewer_classes_on_both_sides_never_agree(runs, pair_of):
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "metrics", {
+            ("metrics", "metrics"): lambda m: {**m, "ours": {**m["ours"], "ap_11point": m["ours"]["ap_11point"][:-1]}}
+        })  # fmt: skip
+    bad = [check for check in compare_stage("metrics", pair_of(runs.a, runs.b)) if not check.agrees]
+    assert [check.item for check in bad] == ["ours 11point"] and "classes" in bad[0].detail
+
+
+def test_decision_values_of_too_few_images_do_not_stop_the_comparison_of_metrics(runs, pair_of):
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda s: s[:-1]})
+    write_stage(RunFolder(runs.b), "metrics", {
+        ("metrics", "metrics"): lambda m: {**m, "ours": {**m["ours"], "ap_11point": [0.5, 0.5, 0.5]}}
+    })  # fmt: skip
+    checks = compare_stage("metrics", pair_of(runs.a, runs.b, "chained"))
+    assert any(check.item == "ours 11point" and check.quantity == "ap" and check.value > 0 for check in checks)
