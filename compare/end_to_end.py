@@ -37,14 +37,22 @@ def seed_pairs(folder: Path, a: RunFolder, b: RunFolder) -> list[tuple[RunFolder
     pairs: list[tuple[RunFolder, RunFolder]] = []
     for path in seeds:
         pair = FinishedRun(path / a.path.name), FinishedRun(path / b.path.name)
-        for run in pair:
-            require_comparable(a, run, SEED_STAGES, but=("spec.run.seed",))
-            draws = [run.require_manifest(stage)["key_parts"]["draws"] for stage in ("clusters", "transfer")]
-            if run.spec["values"]["run"]["seed"] != int(path.name) or any(set(d.values()) != {None} for d in draws):
-                raise UserError(f"{run.path} did not draw by itself from seed {path.name}: run `make seeds`")
-        require_comparable(*pair, SEED_STAGES)
+        try:
+            for run in pair:
+                require_comparable(a, run, SEED_STAGES, but=("spec.run.seed",))
+                require_own_draws(run, int(path.name))
+            require_comparable(*pair, SEED_STAGES)
+        except UserError as error:
+            raise UserError(f"the seeds' runs: {error} (`make seeds` makes them, or delete {folder})") from None
         pairs.append(pair)
     return pairs
+
+
+def require_own_draws(run: RunFolder, seed: int) -> None:
+    """Stop where a run has another seed, or took over another's draws: it would be no seed of its own."""
+    draws = [run.require_manifest(stage)["key_parts"]["draws"] for stage in ("clusters", "transfer")]
+    if run.spec["values"]["run"]["seed"] != seed or any(set(drawn.values()) != {None} for drawn in draws):
+        raise UserError(f"{run.path} did not draw by itself from seed {seed}")
 
 
 def end_to_end(a: RunFolder, pairs: Sequence[tuple[RunFolder, RunFolder]]) -> dict[str, Any]:
