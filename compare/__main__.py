@@ -12,7 +12,7 @@ from typing import Any
 
 from compare.calibration import Calibrator
 from compare.check import TOLERANCES, Check, Judge, read_tolerances
-from compare.comparable import may_differ, require_comparable, require_fed_by
+from compare.comparable import may_differ, require_chained, require_comparable, require_fed_by
 from compare.end_to_end import checks as end_to_end_checks
 from compare.end_to_end import end_to_end, seed_pairs
 from compare.junit import write_junit
@@ -32,12 +32,14 @@ def main() -> int:
     arguments = parse()
     tolerances = read_tolerances(arguments.tolerances)
     for option, target in (("--json", arguments.json), ("--junit", arguments.junit)):
-        if target and not target.parent.is_dir():
-            raise UserError(f"{option} {target}: its folder is not there: make it, or name another")
+        if target and (target.is_dir() or not target.parent.is_dir()):
+            raise UserError(f"{option} {target} is a folder, or is in one that is not there: name a file")
         if target:
             target.unlink(missing_ok=True)  # so that an older verdict never stands for this one
     a, b = FinishedRun(arguments.run_a), FinishedRun(arguments.run_b)
     equal = require_comparable(a, b)
+    for run in (a, b):
+        require_chained(run)
     isolated_run, calibrator = isolated_runs(arguments, a, tolerances.k)
     pairs = seed_pairs(arguments.seeds, a, b) if arguments.seeds else [(a, b)]
 
@@ -83,9 +85,11 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--floor-a", type=Path, action="append", default=[], help=told.format("a", "run_a"))
     parser.add_argument("--floor-b", type=Path, action="append", default=[], help=told.format("b", "the isolated run"))
     parser.add_argument("--seeds", type=Path, help="a folder <seed>/<names of run_a and run_b> of runs that drew anew")
-    parser.add_argument("--json", type=Path, help="where to write compare.json (docs/compare.schema.json)")
-    parser.add_argument("--junit", type=Path, help="where to write the checks as JUnit XML")
-    parser.add_argument("--tolerances", type=Path, default=TOLERANCES)
+    parser.add_argument(
+        "--json", type=Path, help="compare.json's file (docs/compare.schema.json); an older one is deleted"
+    )
+    parser.add_argument("--junit", type=Path, help="the checks as JUnit XML; an older file is deleted")
+    parser.add_argument("--tolerances", type=Path, default=TOLERANCES, help="other bounds than compare/tolerances.toml")
     arguments = parser.parse_args()
     if arguments.reference and not arguments.isolated:
         raise UserError("--reference needs --isolated: the reference was fed by run_a, so what it judges must be too")
@@ -100,7 +104,7 @@ def isolated_runs(arguments: argparse.Namespace, a: RunFolder, k: float) -> tupl
         return None, None
     b = FinishedRun(arguments.isolated)
     require_comparable(a, b)
-    require_fed_by(a, b, STAGES)
+    require_fed_by(a, b, STAGES, option="--isolated")
     chained_side, side = (run.require_manifest("index").get("side") for run in (FinishedRun(arguments.run_b), b))
     if side != chained_side:
         raise UserError(f"{b.path} is of side {side}, {arguments.run_b} of {chained_side}: isolate run b's own side")
@@ -108,13 +112,13 @@ def isolated_runs(arguments: argparse.Namespace, a: RunFolder, k: float) -> tupl
         return b, None
     reference = FinishedRun(arguments.reference)
     require_comparable(a, reference)
-    require_fed_by(a, reference, STAGES, "reference")
+    require_fed_by(a, reference, STAGES, "reference", option="--reference")
     floors_a, floors_b = ([FinishedRun(path) for path in paths] for paths in (arguments.floor_a, arguments.floor_b))
     for base, floors in ((a, floors_a), (b, floors_b)):
         for floor in floors:
             stages, variation = varied(floor, base)
             require_comparable(a, floor, stages)
-            require_fed_by(a, floor, stages, variation)
+            require_fed_by(a, floor, stages, variation, option="--floor-a and --floor-b")
     return b, Calibrator(a, b, reference, floors_a, floors_b, k)
 
 

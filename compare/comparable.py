@@ -22,6 +22,10 @@ def require_comparable(
     Returns what was found equal, by name.
     """
     for run in (a, b):
+        if not (run.path / "spec.json").is_file():
+            raise UserError(
+                f"{run.path} is no run: its spec.json is missing; name a folder such as runs/embedded/caffe"
+            )
         for stage in stages:
             require_current(run, stage)
     first, second = must_be_equal(a), must_be_equal(b)
@@ -63,7 +67,10 @@ def remedy(name: str) -> str:
 
 def require_current(run: RunFolder, stage: str) -> None:
     """Stop where a stage is unfinished, or was made with another specification, prototxt or file than the run has."""
-    parts, spec = run.require_manifest(stage)["key_parts"], run.spec
+    manifest, spec = run.require_manifest(stage), run.spec
+    parts = manifest.get("key_parts")
+    if not isinstance(parts, dict) or not {"spec", "inputs", "variation"} <= parts.keys():
+        raise UserError(f"{run.stage_path(stage)}/manifest.json was made by another version: run this side again")
     stale = [section for section, values in parts["spec"].items() if spec["values"].get(section) != values]
     stale += [name for name, digest in parts.get("prototxt", {}).items() if spec["prototxt"].get(name) != digest]
     for name, digest in parts.get("external", {}).items():
@@ -76,17 +83,35 @@ def require_current(run: RunFolder, stage: str) -> None:
         )
 
 
-def require_fed_by(a: RunFolder, run: RunFolder, stages: Iterable[str], variation: str = "") -> None:
-    """Stop where a stage of `run` did not read run a's present outputs, or was not varied so."""
+def require_chained(run: RunFolder) -> None:
+    """Stop where a run cannot be run a or b: it was varied, or went on from the other side's own outputs."""
+    for stage in STAGES:
+        parts = run.require_manifest(stage)["key_parts"]
+        kind = parts["variation"] or ("isolated" if parts.get("forced") else "")
+        if kind:
+            option = "--isolated" if kind == "isolated" else "--reference, --floor-a or --floor-b"
+            raise UserError(f"{run.path} is {kind}, no run that was fed by itself: give it to {option}")
+
+
+def require_fed_by(
+    a: RunFolder, run: RunFolder, stages: Iterable[str], variation: str = "", option: str = "--isolated"
+) -> None:
+    """Stop where a stage of `run` did not read run a's present outputs, or was not varied so.
+
+    option : what the run was given as, for the message.
+    """
     for stage in stages:
         parts = run.require_manifest(stage)["key_parts"]
         for earlier, digest in parts["inputs"].items():
             outputs = a.require_manifest(earlier)["outputs"]
             if digest != sha256_json({name: entry["sha256"] for name, entry in outputs.items()}):
-                raise UserError(f"{run.stage_path(stage)} was not fed by {a.stage_path(earlier)}: run `make compare`")
+                raise UserError(
+                    f"{run.stage_path(stage)} was not fed by {a.stage_path(earlier)}, as {option} must be: "
+                    "name another run, or run `make compare` again"
+                )
         if parts["variation"] != variation:
             found, wanted = parts["variation"] or "not varied", variation or "not varied"
-            raise UserError(f"{run.stage_path(stage)} is {found}, where {wanted} is needed: see --isolated, --floor-a")
+            raise UserError(f"{run.stage_path(stage)} is {found}, where {option} needs one that is {wanted}")
 
 
 def may_differ(a: RunFolder, b: RunFolder) -> list[dict[str, str]]:

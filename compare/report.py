@@ -49,6 +49,13 @@ def ratio_of(check: Check) -> float:
     return math.inf if math.isnan(check.calibration.ratio) else check.calibration.ratio
 
 
+def ratio_text(check: Check) -> str:
+    """An error in noise floors; in brackets where that is only shown."""
+    text = f"{ratio_of(check):.2g}"
+    assert check.calibration is not None
+    return text if check.calibration.judged else f"({text})"
+
+
 def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
     """The table of both modes; rows in the order of the stages."""
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -63,9 +70,10 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
     for key in sorted(keys, key=lambda key: stages.index(key[0])):
         one, two = columns[0].get(key), columns[1].get(key)
         bad = [check for check in (one, two) if check is not None and not check.agrees]
-        told = bad[0] if bad else one or two
+        # Of two that agree, the one that differs more has more to tell.
+        told = bad[0] if bad else max(filter(None, (two, one)), key=badness)
         assert told is not None
-        floors = f"{ratio_of(ratios[key]):.2g}" if key in ratios else ""
+        floors = ratio_text(ratios[key]) if key in ratios else ""
         cells = [value_text(one), allowed_text(one), floors, value_text(two), allowed_text(two)]
         stage = key[0] if key[0] != last else ""
         last = key[0]
@@ -95,6 +103,8 @@ def allowed_text(check: Check | None) -> str:
     """The tolerance with its direction; "shown" where the quantity is not judged."""
     if check is None:
         return ""
+    if check.quantity == "present":
+        return "must be"
     return "shown" if check.allowed is None else f"{check.bound} {check.allowed:g}"
 
 
@@ -147,3 +157,7 @@ def print_report(
     console.print(table(isolated, chained))
     if summary:
         console.print(answer(summary))
+        over = "test images and seeds" if summary["seeds"] > 1 else "test images alone (`make seeds` adds seeds)"
+        console.print(
+            f"intervals are over {over}; undecided does not fail: too few images or seeds to tell", style="dim"
+        )

@@ -7,10 +7,12 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from compare.check import Check
-from compare.difference import difference, max_abs, misfit
+from compare.difference import Difference, difference, max_abs, misfit
 from compare.pair import Pair, named
 from experiment.artifacts import RunFolder
 from experiment.stages import ROWS
+
+FLAT = 100  # stopping tolerances
 
 
 def svm(pair: Pair) -> Iterator[Check]:
@@ -19,10 +21,17 @@ def svm(pair: Pair) -> Iterator[Check]:
     summaries = [run.json("svm", "summary") for run in (pair.a, pair.b)]
     for row in ROWS:
         read = named("svm", row)
-        yield pair.array_check(
-            "svm", "decision_max_abs", row, read, read, lambda d: d.max_abs, max_abs,
-            detail=lambda d: f"max abs at image, class {d.index}",
-        )  # fmt: skip
+        flat = flat_classes(pair, row)
+        told = f"; in {len(flat)} of {len(classes)} classes all but constant" if flat else ""
+
+        def where(d: Difference, told: str = told) -> str:
+            return f"max abs at image, class {d.index}{told}"
+
+        def numbers(d: Difference, flat: list[str] = flat) -> dict[str, Any]:
+            return {**d.numbers(), "flat_classes": flat}
+
+        how: dict[str, Any] = {"distance": max_abs, "detail": where, "numbers": numbers}
+        yield pair.array_check("svm", "decision_max_abs", row, read, read, lambda d: d.max_abs, **how)
         duals = [run.array("svm", f"{row}_dual") for run in (pair.a, pair.b)]
         problem = misfit(*duals)
         if not problem and not all(np.isfinite(dual).all() for dual in duals):
@@ -45,6 +54,20 @@ def svm(pair: Pair) -> Iterator[Check]:
             f"relative; worst for class {classes[worst]}, {objectives[0][worst]:.6g} and {objectives[1][worst]:.6g}"
         )
         yield pair.judge.check("svm", "objective", row, float(change[worst]), detail)
+
+
+def flat_classes(pair: Pair, row: str) -> list[str]:
+    """The classes in which run a's decision values spread less than `FLAT` stopping tolerances.
+
+    The machine has then found no direction that pays for its length at this C, and what ranks the images, and makes
+    the AP, is where the solver stopped.
+    """
+    scores = np.asarray(pair.a.array("svm", row), dtype=np.float64)
+    tolerance = pair.a.spec["values"]["svm"].get("tolerance", 0.0)
+    classes = pair.a.json("index", "classes")
+    if scores.ndim != 2 or scores.shape[1] != len(classes):
+        return []
+    return [name for name, spread in zip(classes, scores.std(axis=0), strict=True) if spread < FLAT * tolerance]
 
 
 def metrics(pair: Pair) -> Iterator[Check]:

@@ -424,7 +424,7 @@ def test_seeds_that_are_not_there_could_not_be_compared(compare, runs, seeds, tm
 @pytest.mark.parametrize("gone", ["a", "b", "isolated"])
 def test_a_missing_run_could_not_be_compared(compare, runs, gone):
     shutil.rmtree(getattr(runs, gone))
-    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "01-index is unfinished", f"/{gone}/")
+    one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), f"/{gone} is no run")
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "isolated"])
@@ -540,9 +540,9 @@ def test_a_floor_without_all_stages_of_its_variation_is_refused(refused, runs, t
 
 
 def test_only_a_run_in_float64_is_a_reference_and_it_is_nothing_else(refused, compare, runs, tmp_path):
-    assert "is not varied, where reference is needed" in refused("--reference", runs.isolated)
+    assert "is not varied, where --reference needs one that is reference" in refused("--reference", runs.isolated)
     done = compare(runs.a, runs.b, "--isolated", tmp_path / "reference")
-    one_line(done, "is reference, where not varied is needed")
+    one_line(done, "is reference, where --isolated needs one that is not varied")
 
 
 def test_an_earlier_verdict_does_not_outlive_a_comparison_that_could_not_be_made(compare, runs, tmp_path):

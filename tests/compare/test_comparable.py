@@ -5,7 +5,7 @@ import json
 import pytest
 from fake_pair import SURROUNDINGS, change_spec, own, write_run, write_stage
 
-from compare.comparable import ABSENT, may_differ, require_comparable, require_current, require_fed_by
+from compare.comparable import ABSENT, may_differ, require_chained, require_comparable, require_current, require_fed_by
 from experiment.artifacts import MANIFEST, RunFolder, write_json
 from experiment.errors import UserError
 from experiment.stages import STAGES
@@ -149,9 +149,11 @@ def test_a_run_must_be_varied_as_it_is_said_to_be(ab):
     a, b = ab
     write_stage(b, "transfer", variation="threads")
     require_fed_by(a, b, ["transfer"], "threads")
-    assert "is threads, where not varied is needed" in refused(require_fed_by, a, b, ["transfer"])
-    assert "is threads, where reference is needed" in refused(require_fed_by, a, b, ["transfer"], "reference")
-    assert "is not varied, where threads is needed" in refused(require_fed_by, a, b, ["svm"], "threads")
+    assert "is threads, where --isolated needs one that is not varied" in refused(require_fed_by, a, b, ["transfer"])
+    said = refused(require_fed_by, a, b, ["transfer"], "reference", option="--reference")
+    assert "is threads, where --reference needs one that is reference" in said
+    said = refused(require_fed_by, a, b, ["svm"], "threads", option="--floor-a")
+    assert "is not varied, where --floor-a needs one that is threads" in said
 
 
 # ---------------------------------------------------------------- what may differ
@@ -187,3 +189,14 @@ def test_older_manifests_without_a_machine_can_be_listed(ab):
     path = own(ab[1].path, "index").stage_path("index") / MANIFEST
     write_json(path, {k: v for k, v in json.loads(path.read_text()).items() if k != "machine"})
     assert "machine.cpu" not in {entry["name"] for entry in may_differ(*ab)}
+
+
+def test_a_run_that_was_varied_or_fed_by_another_is_told_where_it_belongs(tmp_path):
+    require_chained(write_run(tmp_path / "plain"))
+    write_run(tmp_path / "varied", variation="threads")
+    assert "is threads" in refused(require_chained, RunFolder(tmp_path / "varied"))
+    run = write_run(tmp_path / "isolated")
+    path = run.stage_path("transfer") / MANIFEST
+    manifest = json.loads(path.read_text())
+    write_json(path, {**manifest, "key_parts": {**manifest["key_parts"], "forced": "0" * 64}})
+    assert "give it to --isolated" in refused(require_chained, run)
