@@ -129,7 +129,7 @@ def train(
         for rows in progress(cuts, len(labels), "images", label, step=len(cuts[0])):
             views = np.stack([random_view(images_bgr[row], side, rng) for row in rows])
             contrast = torch.from_numpy(rng.uniform(*CONTRAST, (len(rows), 1, 1, 1)).astype(np.float32))
-            data = (to_input(views, mean_bgr) * contrast).contiguous(memory_format=torch.channels_last)
+            data = (to_input(views, mean_bgr).float() * contrast).contiguous(memory_format=torch.channels_last)
             scores = training_scores(net, data)
             loss = F.cross_entropy(scores, torch.from_numpy(labels[rows]), label_smoothing=LABEL_SMOOTHING)
             optimizer.zero_grad()
@@ -149,7 +149,7 @@ def settle_statistics(net: CaffeNet, images_bgr: np.ndarray, mean_bgr: np.ndarra
     n = len(images_bgr)
     cuts = list(batches(n, STATISTICS_BATCH))
     for rows in progress(cuts, n, "images", "statistics", step=STATISTICS_BATCH):
-        data = to_input(images_bgr[rows], mean_bgr).contiguous(memory_format=torch.channels_last)
+        data = to_input(images_bgr[rows], mean_bgr).float().contiguous(memory_format=torch.channels_last)
         training_scores(net, data, moments)
     for name, (count, total, squares) in moments.items():
         mean = total / count

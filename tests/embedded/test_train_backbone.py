@@ -102,7 +102,7 @@ def test_settled_statistics_make_the_deployed_net_the_trained_one(miniature):
     net, found, images = miniature
     train_backbone.train(net, images, found.labels, MEAN_BGR, epochs=3, seed=3)
     train_backbone.settle_statistics(net, images, MEAN_BGR)
-    data = train_backbone.to_input(images, MEAN_BGR)
+    data = train_backbone.to_input(images, MEAN_BGR).float()
     # All the images are one batch, so its own statistics and the settled ones are the same numbers.
     expected = train_backbone.training_scores(net, data)
     torch.testing.assert_close(net.forward({"data": data}, ["fc3"])["fc3"], expected, rtol=1e-4, atol=1e-4)
