@@ -179,3 +179,9 @@ def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
     outside = [i for i in transfer["snapshots"] if not 1 <= i <= transfer["max_iter"]]
     if outside:
         raise UserError(f"{where}: transfer.snapshots has {outside[0]}, which is not an iteration of the schedule")
+    steps = [end - start for start, end in zip(transfer["snapshots"], transfer["snapshots"][1:], strict=False)]
+    if any(step < 1 for step in steps) or 1 not in steps:
+        raise UserError(
+            f"{where}: transfer.snapshots must ascend, and hold two neighbouring iterations at least: one step between "
+            "them is what tells whether the port's update is Caffe's"
+        )

@@ -20,7 +20,7 @@ OVERRIDES = (
     "images.hr_size=32", "images.lr_size=8", "backbone.conv1_channels=4", "backbone.widths=[2, 3]",
     "backbone.blocks=[1, 2]", "backbone.classes=5", "features.batch_size=4", "features.blob_images=2", "clusters.k=3",
     "transfer.n1=5", "transfer.n2=3", "transfer.batch_size=10", "transfer.stepsize=8", "transfer.max_iter=20",
-    "transfer.snapshots=[1, 20]", 'resnet101.crops=[["china.jpg", 0, 0]]',
+    "transfer.snapshots=[1, 2, 20]", 'resnet101.crops=[["china.jpg", 0, 0]]',
 )  # fmt: skip
 
 
@@ -94,8 +94,8 @@ ARRAYS = {
                 ("fc2_bias", (CLUSTERS,)),
             )
             for place, suffix in (
-                ("", ""), ("", "_initial"), ("snapshots/1/", ""), ("snapshots/20/", ""),
-                ("snapshots/1/", "_history"), ("snapshots/20/", "_history"),
+                ("", ""), ("", "_initial"),
+                *((f"snapshots/{iteration}/", kind) for iteration in (1, 2, 20) for kind in ("", "_history")),
             )
         },
     },

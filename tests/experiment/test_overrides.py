@@ -72,6 +72,10 @@ def test_a_bad_override_is_one_line_and_changes_nothing(paper, text):
         ("transfer", "snapshots", [0], r"transfer\.snapshots has 0"),
         ("transfer", "snapshots", [31562], r"transfer\.snapshots has 31562"),
         ("transfer", "max_iter", 100, r"transfer\.snapshots has 200"),
+        ("transfer", "snapshots", [2, 1], r"transfer\.snapshots must ascend"),
+        ("transfer", "snapshots", [1, 1, 2], r"transfer\.snapshots must ascend"),
+        ("transfer", "snapshots", [1, 3, 5], r"transfer\.snapshots must .* two neighbouring"),
+        ("transfer", "snapshots", [], r"transfer\.snapshots must .* two neighbouring"),
     ],
 )
 def test_values_that_contradict_each_other_stop(paper, section, key, value, said):
