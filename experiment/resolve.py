@@ -14,7 +14,8 @@ from experiment.spec import apply_override, check_together, read_profile
 from prototxt.generate import prototxts
 
 ROOT = Path(__file__).resolve().parent.parent
-HASHED_FOLDERS = ("ImageSets/Main", "Annotations")  # of a devkit; its photographs the stage index hashes
+# Of a devkit, folder to the files that are read there; its photographs the stage index hashes.
+HASHED_FILES = {"ImageSets/Main": "*.txt", "Annotations": "*.xml"}
 
 HOW_TO_GET_VOC2007 = (
     "get VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from the PASCAL VOC2007 page, unpack both into one "
@@ -103,10 +104,10 @@ def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:
     listing = fingerprint({"path": entry["path"]})
     before = read_json(earlier).get("external", {}).get("devkit", {}) if earlier.is_file() else {}
     content = before.get("content", {})
-    if before.get("path") != entry["path"] or before.get("listing") != listing or set(content) != set(HASHED_FOLDERS):
+    if before.get("path") != entry["path"] or before.get("listing") != listing or set(content) != set(HASHED_FILES):
         content = {}
-        for folder in HASHED_FOLDERS:
-            files = sorted(path for path in Path(entry["path"], folder).glob("*") if path.is_file())
+        for folder, pattern in HASHED_FILES.items():
+            files = sorted(path for path in Path(entry["path"], folder).glob(pattern) if path.is_file())
             content[folder] = sha256_json({path.name: sha256_file(path) for path in files})
     return {**entry, "listing": listing, "content": content}
 

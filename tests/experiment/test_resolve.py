@@ -183,19 +183,20 @@ def test_the_command_line_itself_ends_so(tmp_path, devkit, case):
 
 def test_the_devkits_lists_and_annotations_are_hashed_and_not_again_while_they_stay(tmp_path, devkit, weights, meant):
     root = devkit / "VOC2007"
-    for folder in ("ImageSets/Main", "Annotations"):
+    for folder, name in (("ImageSets/Main", "a.txt"), ("Annotations", "a.xml")):
         (root / folder).mkdir(parents=True)
-        (root / folder / "a.txt").write_text("one")
+        (root / folder / name).write_text("one")
+        (root / folder / ".DS_Store").write_text("what a desktop leaves behind")
 
     def entry() -> dict:
         return resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant,))["external"]["devkit"]
 
     first = entry()
-    one = sha256_json({"a.txt": hashlib.sha256(b"one").hexdigest()})
-    assert first["content"] == {"ImageSets/Main": one, "Annotations": one}
+    lists, annotations = (sha256_json({f"a.{kind}": hashlib.sha256(b"one").hexdigest()}) for kind in ("txt", "xml"))
+    assert first["content"] == {"ImageSets/Main": lists, "Annotations": annotations}
     (root / "ImageSets/Main" / "a.txt").write_text("two!")
     second = entry()
-    assert second["content"]["ImageSets/Main"] != one and second["content"]["Annotations"] == one
+    assert second["content"]["ImageSets/Main"] != lists and second["content"]["Annotations"] == annotations
     assert second["listing"] != first["listing"]
     (root / "JPEGImages" / "b.jpg").write_bytes(b"photograph")  # the stage index hashes photographs
     assert entry()["content"] == second["content"]
