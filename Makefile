@@ -70,31 +70,29 @@ torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from t
 	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --threads $(THREADS)
 
 # One side run otherwise, fed by the Caffe side's run: the port in float64, which is the reference, and what the noise
-# floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): threads.
+# floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): the option for threads.
 from_caffe = --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe'
-vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) --threads $(2)
+vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) $(2)
 vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-$(1)' --read '$(RUN)/caffe' $(reads) -- \
-	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) --threads $(2)
-all_threads := $(or $(filter-out 0,$(THREADS)),$(shell getconf _NPROCESSORS_ONLN))
-other_threads := $(if $(filter 1,$(all_threads)),2,1)
+	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) $(2)
 
 define isolated_runs
 	$(resolve) '$(RUN)/torch-isolated'
 	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS)
-	$(call vary_torch,reference,$(THREADS))
-	$(call vary_torch,threads,$(other_threads))
-	$(call vary_torch,layout,$(THREADS))
-	$(call vary_caffe,threads,$(other_threads))
-	$(call vary_caffe,batch,$(THREADS))
-	$(call vary_caffe,last-bit,$(THREADS))
+	$(call vary_torch,reference,--threads $(THREADS))
+	$(call vary_torch,threads,--threads $$($(PY) -m experiment.threads '$(RUN)/torch-isolated'))
+	$(call vary_torch,layout,--threads $(THREADS))
+	$(call vary_caffe,threads,--threads $$($(PY) -m experiment.threads '$(RUN)/caffe'))
+	$(call vary_caffe,batch,--threads $(THREADS))
+	$(call vary_caffe,last-bit,--threads $(THREADS))
 endef
 
 compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
 	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
-		$(foreach v,threads batch last-bit,--floor-a '$(RUN)/caffe-$(v)') \
-		$(foreach v,threads layout,--floor-b '$(RUN)/torch-$(v)') \
-		$(if $(wildcard $(RUN)/seeds),--seeds '$(RUN)/seeds') --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
+		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \
+		$(foreach v,threads layout,--varied-b '$(RUN)/torch-$(v)') \
+		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell seq $(SEEDS)),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
 
 # All stages but the probe, from other draws: what the seed does not touch is taken over from the main runs.
 seed_stages := $(foreach s,index images features clusters pseudo_labels transfer transfer_features svm metrics,--only $(s))
@@ -120,7 +118,6 @@ compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 t
 	features.blob_images=2 resnet101.crops=[["china.jpg",0,0],["flower.jpg",0,0]]
 compare-selftest: devkit_path := $(CURDIR)/data/selftest-devkit
 compare-selftest: override THREADS := 1
-compare-selftest: other_threads := 2
 compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see whether the comparison names each
 	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
 	$(resolve) '$(RUN)/caffe'

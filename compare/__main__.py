@@ -12,7 +12,13 @@ from typing import Any
 
 from compare.calibration import Calibrator
 from compare.check import TOLERANCES, Check, Judge, read_tolerances
-from compare.comparable import may_differ, require_chained, require_comparable, require_fed_by
+from compare.comparable import (
+    may_differ,
+    require_chained,
+    require_comparable,
+    require_fed_by,
+    require_same_program,
+)
 from compare.end_to_end import checks as end_to_end_checks
 from compare.end_to_end import end_to_end, seed_pairs
 from compare.junit import write_junit
@@ -23,7 +29,8 @@ from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
 from experiment.stages import ROWS, STAGES, VARIATIONS
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+OURS = {"--json": b'"schema_version"', "--junit": b"<testsuites"}  # what every file of ours holds
 
 
 def main() -> int:
@@ -32,15 +39,13 @@ def main() -> int:
     arguments = parse()
     tolerances = read_tolerances(arguments.tolerances)
     for option, target in (("--json", arguments.json), ("--junit", arguments.junit)):
-        if target and (target.is_dir() or not target.parent.is_dir()):
-            raise UserError(f"{option} {target} is a folder, or is in one that is not there: name a file")
         if target:
-            target.unlink(missing_ok=True)  # so that an older verdict never stands for this one
+            make_way(option, target)
     a, b = FinishedRun(arguments.run_a), FinishedRun(arguments.run_b)
     equal = require_comparable(a, b)
     for run in (a, b):
         require_chained(run)
-    isolated_run, calibrator = isolated_runs(arguments, a, tolerances.k)
+    isolated_run, calibrator = isolated_runs(arguments, a, b, tolerances.k)
     pairs = seed_pairs(arguments.seeds, a, b) if arguments.seeds else [(a, b)]
 
     chained = compare_runs(Pair(a, b, Judge(tolerances, "chained")))
@@ -49,29 +54,50 @@ def main() -> int:
     try:
         summary = end_to_end(a, pairs)
         chained += end_to_end_checks(summary, pairs, Judge(tolerances, "chained"))
-    except (UserError, ValueError) as error:  # decision values that are missing or do not fit are departures already
+    except (UserError, LookupError, ValueError) as error:  # what is missing or does not fit is a departure already
         chained.append(Judge(tolerances, "chained").failure("end_to_end", "map", str(error)))
     differing = may_differ(a, b)
     print_report(isolated, chained, differing, summary)
-    used = {"a": a, "b": b} | ({"isolated": isolated_run} if isolated_run else {})
+    used: dict[str, list[RunFolder]] = {
+        "a": [a],
+        "b": [b],
+        "isolated": [isolated_run] if isolated_run else [],
+        "reference": [calibrator.reference] if calibrator else [],
+        "varied_a": [*calibrator.varied_a] if calibrator else [],
+        "varied_b": [*calibrator.varied_b] if calibrator else [],
+        "seeds_a": [one for one, _ in pairs] if arguments.seeds else [],
+        "seeds_b": [other for _, other in pairs] if arguments.seeds else [],
+    }
     result = {
         **verdict(a, b, isolated, chained),
-        "runs": {name: {"path": str(run.path), "keys": stage_keys(run)} for name, run in used.items()},
+        "runs": {
+            name: [{"path": str(run.path), "keys": stage_keys(run)} for run in runs] for name, runs in used.items()
+        },
         "k": tolerances.k,
         "comparability": {"equal": equal, "differing": differing},
-        "calibrated": calibrator is not None,
         "end_to_end": summary or None,
     }
     if not isolated:
         print("chained only: without --isolated the stages' own arithmetic is not judged")
     elif calibrator is None:
         print("not calibrated: without --reference only the hard bounds judge")
+    elif not calibrator.varied_a or not calibrator.varied_b:
+        print("not fully calibrated: without --varied-a and --varied-b a side's own unsteadiness is not measured")
     if arguments.json:
         write_json(arguments.json, result)
     if arguments.junit:
         write_junit(arguments.junit, [*isolated, *chained], time.monotonic() - started)
     print(result["sentence"])
     return 0 if result["agrees"] else 1
+
+
+def make_way(option: str, target: Path) -> None:
+    """Delete an older verdict, so that it never stands for this one; stop where the file is another one."""
+    if target.is_dir() or not target.parent.is_dir():
+        raise UserError(f"{option} {target} is a folder, or is in one that is not there: name a file")
+    if target.is_file() and OURS[option] not in target.read_bytes():
+        raise UserError(f"{option} {target} is there and was not written by this command: name another file")
+    target.unlink(missing_ok=True)
 
 
 def parse() -> argparse.Namespace:
@@ -82,9 +108,10 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--isolated", type=Path, help="a run of b's side in which every stage was fed by run_a")
     parser.add_argument("--reference", type=Path, help="the same in float64: what errors are measured by")
     told = "run_{}'s side run otherwise, fed by run_a (repeatable): its difference from {} is noise"
-    parser.add_argument("--floor-a", type=Path, action="append", default=[], help=told.format("a", "run_a"))
-    parser.add_argument("--floor-b", type=Path, action="append", default=[], help=told.format("b", "the isolated run"))
-    parser.add_argument("--seeds", type=Path, help="a folder <seed>/<names of run_a and run_b> of runs that drew anew")
+    parser.add_argument("--varied-a", type=Path, action="append", default=[], help=told.format("a", "run_a"))
+    parser.add_argument("--varied-b", type=Path, action="append", default=[], help=told.format("b", "the isolated run"))
+    told = "folders named by a seed, each with runs that drew from it, called as run_a and run_b are"
+    parser.add_argument("--seeds", type=Path, nargs="+", default=[], metavar="SEED", help=told)
     parser.add_argument(
         "--json", type=Path, help="compare.json's file (docs/compare.schema.json); an older one is deleted"
     )
@@ -93,50 +120,52 @@ def parse() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.reference and not arguments.isolated:
         raise UserError("--reference needs --isolated: the reference was fed by run_a, so what it judges must be too")
-    if (arguments.floor_a or arguments.floor_b) and not arguments.reference:
-        raise UserError("--floor-a and --floor-b need --reference: a floor is what an error to it is measured in")
+    if (arguments.varied_a or arguments.varied_b) and not arguments.reference:
+        raise UserError("--varied-a and --varied-b need --reference: they are what an error to it is measured in")
     return arguments
 
 
-def isolated_runs(arguments: argparse.Namespace, a: RunFolder, k: float) -> tuple[RunFolder | None, Calibrator | None]:
+def isolated_runs(
+    arguments: argparse.Namespace, a: RunFolder, chained: RunFolder, k: float
+) -> tuple[RunFolder | None, Calibrator | None]:
     """The isolated run and what calibrates it, each proved to be fed by run a and to be what it is taken for."""
     if not arguments.isolated:
         return None, None
     b = FinishedRun(arguments.isolated)
     require_comparable(a, b)
     require_fed_by(a, b, STAGES, option="--isolated")
-    chained_side, side = (run.require_manifest("index").get("side") for run in (FinishedRun(arguments.run_b), b))
-    if side != chained_side:
-        raise UserError(f"{b.path} is of side {side}, {arguments.run_b} of {chained_side}: isolate run b's own side")
+    require_same_program(b, chained, STAGES)
     if not arguments.reference:
         return b, None
     reference = FinishedRun(arguments.reference)
     require_comparable(a, reference)
     require_fed_by(a, reference, STAGES, "reference", option="--reference")
-    floors_a, floors_b = ([FinishedRun(path) for path in paths] for paths in (arguments.floor_a, arguments.floor_b))
-    for base, floors in ((a, floors_a), (b, floors_b)):
-        for floor in floors:
-            stages, variation = varied(floor, base)
-            require_comparable(a, floor, stages)
-            require_fed_by(a, floor, stages, variation, option="--floor-a and --floor-b")
-    return b, Calibrator(a, b, reference, floors_a, floors_b, k)
+    require_same_program(reference, b, STAGES)
+    varied_a, varied_b = ([FinishedRun(path) for path in paths] for paths in (arguments.varied_a, arguments.varied_b))
+    for base, runs in ((a, varied_a), (b, varied_b)):
+        for run in runs:
+            stages, variation = how_varied(run, base)
+            require_comparable(a, run, stages)
+            require_fed_by(a, run, stages, variation, option="--varied-a and --varied-b")
+            require_same_program(run, base, stages)
+    return b, Calibrator(a, b, reference, varied_a, varied_b, k)
 
 
-def varied(floor: RunFolder, base: RunFolder) -> tuple[tuple[str, ...], str]:
-    """Which stages a floor's run must have, and how it was varied; its side and its base's must be one."""
-    manifests = [manifest for stage in STAGES if (manifest := floor.manifest(stage)) is not None]
+def how_varied(run: RunFolder, base: RunFolder) -> tuple[tuple[str, ...], str]:
+    """Which stages a varied run must have, and how it was varied; its side and its base's must be one."""
+    manifests = [manifest for stage in STAGES if (manifest := run.manifest(stage)) is not None]
     if not manifests:
-        raise UserError(f"{floor.path} has no finished stage: run `make compare`")
+        raise UserError(f"{run.path} has no finished stage: run `make compare`")
     side, variation = manifests[0]["side"], manifests[0]["key_parts"]["variation"]
     stages = VARIATIONS[side].get(variation)
     if stages is None or variation == "reference":
-        raise UserError(f"{floor.path} is no run with --vary, so its difference is no noise: see --floor-a")
+        raise UserError(f"{run.path} is no run with --vary, so its difference is no noise: see --varied-a")
     for stage in stages:
-        here, there = floor.require_manifest(stage), base.require_manifest(stage)
+        here, there = run.require_manifest(stage), base.require_manifest(stage)
         if here["side"] != there["side"]:
-            raise UserError(f"{floor.path} is of side {here['side']}, {base.path} of {there['side']}: swap the floors")
+            raise UserError(f"{run.path} is of side {here['side']}, {base.path} of {there['side']}: swap them")
         if variation == "threads" and here["threads"] == there["threads"]:
-            raise UserError(f"{floor.path} had as many threads as {base.path}: run it again with other --threads")
+            raise UserError(f"{run.path} had as many threads as {base.path}: run it again with other --threads")
     return stages, variation
 
 
@@ -189,9 +218,9 @@ def maps(run: RunFolder) -> dict[str, float] | None:
     """The run's mAP by row; None where the metrics cannot be read, which is a departure of its own."""
     try:
         metrics = run.json("metrics", "metrics")
-    except UserError:
+        return {row: float(metrics[row]["map_11point"]) for row in ROWS}
+    except (UserError, LookupError, TypeError, ValueError):
         return None
-    return {row: metrics[row]["map_11point"] for row in ROWS}
 
 
 def main_or_trouble() -> int:

@@ -38,8 +38,10 @@ class Equivalence:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
-def equivalence(observed: float, differences: np.ndarray, margin: float) -> Equivalence:
-    """Judge an observed difference by its resamples.
+def equivalence(observed: float, differences: np.ndarray, margin: float, known_spread: bool = True) -> Equivalence:
+    """Judge an observed difference by its resamples; `known_spread` is false where the seeds' is not in them.
+
+    Without it nothing is certain: the verdict is "undecided".
 
     differences : (count,) float64, as `paired_differences` returns them; margin : >= 0, in the same units.
 
@@ -56,7 +58,9 @@ def equivalence(observed: float, differences: np.ndarray, margin: float) -> Equi
         (1 + int(np.count_nonzero(beyond))) / (len(differences) + 1)
         for beyond in (differences <= -margin, differences >= margin)
     )
-    if max(p_lower, p_upper) < SIGNIFICANCE:
+    if not known_spread:
+        verdict = "undecided"
+    elif max(p_lower, p_upper) < SIGNIFICANCE:
         verdict = "equivalent"
     elif low_95 > margin or high_95 < -margin:
         verdict = "different"
@@ -125,6 +129,12 @@ def resampled_map(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -
         total, classes = aps.sum(axis=0, where=defined), defined.sum(axis=0)
         np.divide(total, classes, out=result[start : start + rows], where=classes > 0)
     return result
+
+
+def ap_11point(scores: np.ndarray, labels: np.ndarray) -> float:
+    """11-point AP of one class: scores (n,) float64, labels (n,) of 1, -1, 0 (left out); NaN without a positive."""
+    order, positives = ranking(scores, labels)
+    return float(resampled_ap(np.ones((len(order), 1), np.int64), positives)[0])
 
 
 def ranking(scores: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

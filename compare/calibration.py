@@ -4,6 +4,9 @@ The reference is the port run in float64 on the same inputs. The noise floor is 
 harmless: run a's own error to the reference, and what each side differs from itself by when only the number of
 threads, the batch size, the memory layout or the last bit of its drawn weights changes. A wrong port's reference is
 wrong as well, so a calibration never stands alone: the hard bounds on the difference of both sides judge beside it.
+
+What run b differs from itself by must not excuse an error that run b alone has: of a varied run of b's the lesser of
+its distances to run b and to the reference counts, and of all of them at most k times what run a accounts for.
 """
 
 import math
@@ -30,8 +33,8 @@ class Calibration:
     """An error in noise floors.
 
     error, error_a : the distances of run b and of run a to the reference.
-    floors : what each side differs from itself by, by the name of the run that was made otherwise.
-    floor : the greatest of error_a, floors and `ROUNDING`.
+    floors : what each side differs from itself by, by the name of the run that was varied.
+    floor : the greatest of error_a, floors and `ROUNDING`; those of side b count up to k times all others.
     ratio : error / floor, which may be at most k; NaN where there is no number, which never agrees.
     judged : whether k decides; otherwise the ratio is only shown.
     """
@@ -46,8 +49,8 @@ class Calibration:
 
     @property
     def agrees(self) -> bool:
-        """Whether the error is at most k floors, where that is judged."""
-        return not self.judged or self.ratio <= self.k
+        """Whether the error is at most k floors, where that is judged; whether there is a ratio, where it is not."""
+        return self.ratio <= self.k if self.judged else not math.isnan(self.ratio)
 
     def as_json(self) -> dict[str, Any]:
         """For compare.json."""
@@ -55,13 +58,13 @@ class Calibration:
 
 
 class Calibrator:
-    """Measures errors against the reference and floors of the isolated runs.
+    """Measures errors against the reference, and the noise floors by the varied runs.
 
     Parameters
     ----------
     a, b : the runs that are compared, b isolated.
     reference : b's side in float64, fed by a.
-    floors_a, floors_b : the same sides run otherwise, fed by a.
+    varied_a, varied_b : the same sides run otherwise, fed by a.
     """
 
     def __init__(
@@ -69,12 +72,12 @@ class Calibrator:
         a: RunFolder,
         b: RunFolder,
         reference: RunFolder,
-        floors_a: Sequence[RunFolder],
-        floors_b: Sequence[RunFolder],
+        varied_a: Sequence[RunFolder],
+        varied_b: Sequence[RunFolder],
         k: float,
     ) -> None:
         self.a, self.b, self.reference, self.k = a, b, reference, k
-        self.floors = [*((a, floor) for floor in floors_a), *((b, floor) for floor in floors_b)]
+        self.varied_a, self.varied_b = varied_a, varied_b
 
     def measure(
         self,
@@ -93,16 +96,27 @@ class Calibrator:
         first_rows = stage in LIMITED
         error = apart(distance, reference, read_b(self.b), self.reference, first_rows)
         error_a = apart(distance, reference, read_a(self.a), self.reference, first_rows)
-        floors = {}
-        for base, varied in self.floors:
-            if varied.manifest(stage) is None or (base is self.a and not floors_of_a):
-                continue
-            read = read_a if base is self.a else read_b
-            name = varied.path.name if varied.path.name not in floors else str(varied.path)
-            floors[name] = apart(distance, read(varied), read(base), varied, first_rows)
-        floor = float(np.max([error_a, *floors.values(), ROUNDING]))  # a NaN stays one, and never agrees
+        floors_a, floors_b = {}, {}
+        for varied in self.varied_a if floors_of_a else ():
+            if varied.manifest(stage) is not None:
+                floors_a[self.name(varied)] = apart(distance, read_a(varied), read_a(self.a), varied, first_rows)
+        for varied in self.varied_b:
+            if varied.manifest(stage) is not None:
+                array = read_b(varied)
+                others = (read_b(self.b), reference)
+                floors_b[self.name(varied)] = float(
+                    np.min([apart(distance, array, other, varied, first_rows) for other in others])
+                )
+        # A NaN stays one in all of this, and never agrees.
+        of_a = float(np.max([error_a, *floors_a.values(), ROUNDING]))
+        floor = float(np.max([of_a, *(np.minimum(value, self.k * of_a) for value in floors_b.values())]))
         ratio = error / floor if math.isfinite(floor) else math.nan
-        return Calibration(error, error_a, floors, floor, ratio, self.k)
+        return Calibration(error, error_a, {**floors_a, **floors_b}, floor, ratio, self.k)
+
+    def name(self, varied: RunFolder) -> str:
+        """A varied run's folder; its path where another's folder is called the same."""
+        names = [run.path.name for run in (*self.varied_a, *self.varied_b)]
+        return varied.path.name if names.count(varied.path.name) == 1 else str(varied.path)
 
 
 def apart(distance: Distance, few: np.ndarray, more: np.ndarray, run: RunFolder, first_rows: bool) -> float:

@@ -76,6 +76,12 @@ class Check:
         return json_number({**asdict(self), "calibration": calibration})
 
 
+def badness(value: float, bound: str) -> tuple[bool, float]:
+    """Greater for a worse value of a quantity; what is no number is worse than every number."""
+    missing = math.isnan(value)
+    return missing, 0.0 if missing else -value if bound == AT_LEAST else value
+
+
 def json_number(value: Any) -> Any:
     """A value with floats that JSON has no form for turned into their names."""
     if isinstance(value, dict):

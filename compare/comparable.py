@@ -8,6 +8,7 @@ from typing import Any
 
 from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError
+from experiment.pipeline import check_spec
 from experiment.stages import STAGES
 
 ABSENT = "-"
@@ -26,6 +27,7 @@ def require_comparable(
             raise UserError(
                 f"{run.path} is no run: its spec.json is missing; name a folder such as runs/embedded/caffe"
             )
+        check_spec(run)
         for stage in stages:
             require_current(run, stage)
     first, second = must_be_equal(a), must_be_equal(b)
@@ -62,6 +64,8 @@ def remedy(name: str) -> str:
         return "run both sides with the same PROFILE and SET"
     if name.startswith("prototxt."):
         return "run both sides again"
+    if name.startswith("photographs."):
+        return "run both sides with the same scikit-learn, whose sample photographs they are"
     return f"run both sides with the same {name.partition('.')[0].upper()}"
 
 
@@ -84,13 +88,14 @@ def require_current(run: RunFolder, stage: str) -> None:
 
 
 def require_chained(run: RunFolder) -> None:
-    """Stop where a run cannot be run a or b: it was varied, or went on from the other side's own outputs."""
+    """Stop where a run cannot be run a or b: it was varied, or was fed by another run."""
     for stage in STAGES:
         parts = run.require_manifest(stage)["key_parts"]
         kind = parts["variation"] or ("isolated" if parts.get("forced") else "")
         if kind:
-            option = "--isolated" if kind == "isolated" else "--reference, --floor-a or --floor-b"
+            option = "--isolated" if kind == "isolated" else "--reference, --varied-a or --varied-b"
             raise UserError(f"{run.path} is {kind}, no run that was fed by itself: give it to {option}")
+    require_fed_by(run, run, STAGES, option="a run that is no --isolated one")
 
 
 def require_fed_by(
@@ -112,6 +117,21 @@ def require_fed_by(
         if parts["variation"] != variation:
             found, wanted = parts["variation"] or "not varied", variation or "not varied"
             raise UserError(f"{run.stage_path(stage)} is {found}, where {option} needs one that is {wanted}")
+
+
+def require_same_program(run: RunFolder, other: RunFolder, stages: Iterable[str]) -> None:
+    """Stop where two runs of a side were not made by the same code and versions, so that one says nothing of the other.
+
+    The number of threads is another thing: see `may_differ`.
+    """
+    for stage in stages:
+        one, two = (r.require_manifest(stage)["key_parts"] for r in (run, other))
+        for part in ("side", "code", "versions"):
+            if one.get(part) != two.get(part):
+                raise UserError(
+                    f"{run.stage_path(stage)} is of other {part} than {other.stage_path(stage)}: run both again with "
+                    "the program that is there now"
+                )
 
 
 def may_differ(a: RunFolder, b: RunFolder) -> list[dict[str, str]]:

@@ -207,21 +207,32 @@ def trimmed_l2(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def trimmed(error_square: np.ndarray, a_square: np.ndarray) -> float:
-    """The relative L2 by rows' sums, (n,) each, without the hundredth of them, at least one, that errs most."""
-    if np.isnan(error_square).any():
+    """The relative L2 by rows' sums, (n,) each, without the hundredth of them, at least one, that errs most.
+
+    A single row is never set aside.
+    """
+    if not np.isfinite(error_square).all():
         return math.nan
-    kept = np.sort(error_square)[: len(error_square) - math.ceil(len(error_square) / 100)]
+    aside = min(math.ceil(len(error_square) / 100), len(error_square) - 1)
+    kept = np.sort(error_square)[: len(error_square) - aside]
     return ratio(float(kept.sum()), float(a_square.sum()))
 
 
 def max_abs(a: np.ndarray, b: np.ndarray) -> float:
     """The greatest |a - b|."""
-    return float(np.abs(np.asarray(a, np.float64) - b).max())
+    return float(np.max([np.abs(x - y).max() for x, y in both_pieces(a, b)]))
 
 
 def unequal_share(a: np.ndarray, b: np.ndarray) -> float:
     """The fraction of elements that differ."""
-    return float(np.mean(np.asarray(a) != b))
+    return sum(int(np.count_nonzero(x != y)) for x, y in both_pieces(a, b)) / a.size
+
+
+def both_pieces(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Both arrays piece by piece, as float64."""
+    a, b = a.reshape(len(a), -1), b.reshape(len(b), -1)
+    for piece in pieces(a.shape):
+        yield np.asarray(a[piece], np.float64), np.asarray(b[piece], np.float64)
 
 
 def square_sums(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

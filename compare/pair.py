@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from compare.calibration import Calibration, Calibrator, Distance, Read
+from compare.calibration import Calibrator, Distance, Read
 from compare.check import Check, Judge
 from compare.difference import Difference, difference, relative_l2
 from experiment.artifacts import RunFolder, load_array
@@ -60,15 +60,6 @@ class Pair:
         """Whether each run was fed by itself."""
         return self.judge.mode == "chained"
 
-    def drew_itself(self, stage: str) -> bool:
-        """Whether run b drew its own random values for a stage, so that they are not run a's."""
-        draws = self.b.require_manifest(stage).get("key_parts", {}).get("draws", {})
-        return bool(draws) and all(value is None for value in draws.values())
-
-    def calibration(self, stage: str, read_a: Read, read_b: Read, **how: Any) -> Calibration | None:
-        """The error of b in noise floors, where there is a reference (see `Calibrator.measure`)."""
-        return None if self.calibrator is None else self.calibrator.measure(stage, read_a, read_b, **how)
-
     def array_check(
         self,
         stage: str,
@@ -89,8 +80,8 @@ class Pair:
             if d.problem:
                 return self.judge.failure(stage, item, d.problem)
             calibration = None
-            if distance is not None:
-                calibration = self.calibration(stage, read_a, read_b, distance=distance, floors_of_a=floors_of_a)
+            if distance is not None and self.calibrator is not None:
+                calibration = self.calibrator.measure(stage, read_a, read_b, distance, floors_of_a)
         except UserError as error:
             return self.judge.failure(stage, item, str(error))
         told = detail(d) if callable(detail) else detail
@@ -98,6 +89,13 @@ class Pair:
         return self.judge.check(
             stage, quantity, item, value(d), told, calibration=calibration, only_shown=only_shown, **numbers(d)
         )
+
+
+def own_draws(a: RunFolder, b: RunFolder, stage: str) -> bool:
+    """Whether run b's random values for a stage are not run a's: it drew them itself, or took another run's."""
+    outputs = a.require_manifest(stage)["outputs"]
+    draws = b.require_manifest(stage)["key_parts"]["draws"]
+    return any(digest != outputs.get(name, {}).get("sha256") for name, digest in draws.items())
 
 
 def named(stage: str, name: str) -> Read:

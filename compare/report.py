@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from compare.check import AT_LEAST, Check
+from compare.check import Check, badness
 from compare.end_to_end import claim
 
 PLAIN_WIDTH = 170  # where the output is no terminal
+WIDE = 150  # from here on the table has room for details
 ROW_NAMES = {"baseline_hr": "Baseline-HR", "baseline_lr": "Baseline-LR", "ours": "Ours"}
 
 
@@ -24,13 +25,13 @@ def shown(checks: Sequence[Check]) -> list[Check]:
     kept = []
     for members in groups.values():
         failing = [check for check in members if not check.agrees]
-        kept.append(failing[0] if failing else max(members, key=badness))
+        kept.append(failing[0] if failing else max(members, key=badness_of))
     return kept
 
 
-def badness(check: Check) -> float:
+def badness_of(check: Check) -> tuple[bool, float]:
     """Greater for a worse check of a quantity."""
-    return -check.value if check.bound == AT_LEAST else check.value
+    return badness(check.value, check.bound)
 
 
 def worst_ratios(checks: Sequence[Check]) -> dict[tuple[str, str, str], Check]:
@@ -56,10 +57,11 @@ def ratio_text(check: Check) -> str:
     return text if check.calibration.judged else f"({text})"
 
 
-def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
-    """The table of both modes; rows in the order of the stages."""
+def table(isolated: Sequence[Check], chained: Sequence[Check], details: bool = True) -> Table:
+    """The table of both modes; rows in the order of the stages; without details it takes 120 columns."""
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("stage", "quantity", "of", "isolated", "allowed", "floors", "chained", "allowed", "", "detail"):
+    names = ("stage", "quantity", "of", "isolated", "allowed", "floors", "chained", "allowed", "")
+    for name in (*names, "detail") if details else names:
         numeric = name in ("isolated", "allowed", "floors", "chained")
         result.add_column(name, justify="right" if numeric else "left", overflow="fold")
     columns = [{(c.stage, c.quantity, group_of(c)): c for c in shown(checks)} for checks in (isolated, chained)]
@@ -71,14 +73,14 @@ def table(isolated: Sequence[Check], chained: Sequence[Check]) -> Table:
         one, two = columns[0].get(key), columns[1].get(key)
         bad = [check for check in (one, two) if check is not None and not check.agrees]
         # Of two that agree, the one that differs more has more to tell.
-        told = bad[0] if bad else max(filter(None, (two, one)), key=badness)
+        told = bad[0] if bad else max(filter(None, (two, one)), key=badness_of)
         assert told is not None
         floors = ratio_text(ratios[key]) if key in ratios else ""
         cells = [value_text(one), allowed_text(one), floors, value_text(two), allowed_text(two)]
         stage = key[0] if key[0] != last else ""
         last = key[0]
         mark = "[bold red]DIFFERS[/]" if bad else "ok"
-        result.add_row(stage, key[1], escape(told.item), *cells, mark, escape(told.detail))
+        result.add_row(stage, key[1], escape(told.item), *cells, mark, *[escape(told.detail)] * details)
     return result
 
 
@@ -126,7 +128,7 @@ def answer(summary: dict[str, Any]) -> Table:
         result.add_column(name, justify="left" if name in ("", "verdict") else "right")
     for row, found in summary["a_minus_b"].items():
         sides = [mean_text(summary["map"][side][row]) for side in "ab"]
-        result.add_row(ROW_NAMES[row], *sides, *difference_cells(found), found["with_seeds"]["verdict"])
+        result.add_row(ROW_NAMES[row], *sides, *difference_cells(found), found["overall"]["verdict"])
     for side, found in summary["ours_minus_baseline_lr"].items():
         cells = difference_cells(found)
         result.add_row(f"Ours minus Baseline-LR, run {side}", "", "", *cells, claim(found))
@@ -141,7 +143,7 @@ def mean_text(found: dict[str, Any]) -> str:
 
 def difference_cells(found: dict[str, Any]) -> list[str]:
     """A difference and its 95 % interval."""
-    low, high = found["with_seeds"]["interval_95"]
+    low, high = found["overall"]["interval_95"]
     return [f"{found['difference']:+.2f}", f"[{low:+.2f}, {high:+.2f}]"]
 
 
@@ -154,7 +156,11 @@ def print_report(
         console = Console(width=PLAIN_WIDTH)
     if may_differ:
         console.print(differing(may_differ))
-    console.print(table(isolated, chained))
+    wide = console.width >= WIDE
+    console.print(table(isolated, chained, wide))
+    for check in () if wide else (check for checks in (isolated, chained) for check in shown(checks)):
+        if not check.agrees:
+            console.print(f"{check.mode} {check.stage}, {check.quantity} of {check.item}: {check.detail}", markup=False)
     if summary:
         console.print(answer(summary))
         over = "test images and seeds" if summary["seeds"] > 1 else "test images alone (`make seeds` adds seeds)"

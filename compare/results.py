@@ -7,14 +7,13 @@ exits 1 where the README, or the specification that a figure was made with, is n
 """
 
 import argparse
-import math
 import re
 import sys
 from pathlib import Path
 from typing import Any
 
-from compare.check import AT_LEAST, MODES, TOLERANCES, read_tolerances
-from compare.end_to_end import claim
+from compare.check import AT_MOST, MODES, TOLERANCES, badness, read_tolerances
+from compare.end_to_end import LEAST_SEEDS, claim
 from compare.report import ROW_NAMES, difference_cells, mean_text
 from experiment.artifacts import RunFolder, read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command
@@ -43,6 +42,9 @@ AGREEMENT = {
     "resnet101.pool5_relative_l2": "ResNet-101's pool5, relative L2",
 }
 
+# The runs, besides a and b, without which a comparison is none to be shown: what `make seeds compare` makes.
+NEEDED = {"isolated": 1, "reference": 1, "varied_a": 3, "varied_b": 2, "seeds_a": LEAST_SEEDS, "seeds_b": LEAST_SEEDS}
+
 
 def take(name: str, run: Path) -> None:
     """Write docs/results/<name>.json from runs/<...>: both sides' metrics, every measured difference, the times.
@@ -51,15 +53,20 @@ def take(name: str, run: Path) -> None:
     """
     comparison = read_json(run / "compare.json")
     sides = {side: RunFolder(run / side) for side in ("caffe", "torch")}
-    for side, which in zip(sides.values(), "ab", strict=True):
-        keys = comparison["runs"][which]["keys"]
-        for stage in STAGES:
-            if side.require_manifest(stage)["key"] != keys[stage]:
+    runs = comparison["runs"]
+    for used in (entry for entries in runs.values() for entry in entries):
+        folder = RunFolder(Path(used["path"]))
+        for stage, key in used["keys"].items():
+            if (folder.manifest(stage) or {}).get("key") != key:
                 raise UserError(
-                    f"{run / 'compare.json'} is older than {side.stage_path(stage)}: run `make compare` again"
+                    f"{run / 'compare.json'} is older than {folder.stage_path(stage)}: run `make compare` again"
                 )
-    if not comparison["calibrated"] or comparison["end_to_end"] is None or comparison["end_to_end"]["seeds"] < 2:
-        raise UserError(f"{run / 'compare.json'} lacks the seeds or the reference: run `make seeds compare` first")
+    if [Path(runs[which][0]["path"]) for which in "ab"] != [side.path for side in sides.values()]:
+        raise UserError(f"{run / 'compare.json'} is of other runs than those beside it: run `make compare` again")
+    missing = [name for name, count in NEEDED.items() if len(runs[name]) < count]
+    if missing or comparison["end_to_end"] is None:
+        told = missing[0] if missing else "end_to_end"
+        raise UserError(f"{run / 'compare.json'} lacks some of {told}: run `make seeds compare` first")
     spec = sides["caffe"].spec
     ids = {split: len(sides["caffe"].json("index", f"ids_{split}")) for split in ("trainval", "test")}
     result = {
@@ -86,26 +93,15 @@ def take(name: str, run: Path) -> None:
 def measured(checks: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """The worst value of each quantity, with its bound, by "<stage>.<quantity>" and mode; and the most noise floors."""
     found: dict[str, dict[str, Any]] = {}
-    for check in sorted(checks, key=badness):  # so that the worst comes last and stays
+    # In order of badness, so that the worst comes last and stays; JSON holds "nan" and "inf" as strings.
+    for check in sorted(checks, key=lambda check: badness(float(check["value"]), check["bound"])):
         entry = found.setdefault(f"{check['stage']}.{check['quantity']}", {"bound": check["bound"]})
         entry[check["mode"]] = {key: check[key] for key in ("value", "allowed", "item")}
     calibrated = [check for check in checks if check["calibration"]]
-    for check in sorted(calibrated, key=lambda check: not_a_number_last(check["calibration"]["ratio"])):
+    for check in sorted(calibrated, key=lambda check: badness(float(check["calibration"]["ratio"]), AT_MOST)):
         entry = found[f"{check['stage']}.{check['quantity']}"]
         entry["floors"] = {"ratio": check["calibration"]["ratio"], "item": check["item"]}
     return found
-
-
-def not_a_number_last(value: Any) -> tuple[bool, float]:
-    """A sorting key for a number that JSON may hold as "nan" or "inf"."""
-    number = float(value)
-    return math.isnan(number), 0.0 if math.isnan(number) else number
-
-
-def badness(check: dict[str, Any]) -> tuple[bool, float]:
-    """Greater for a worse check of a quantity; NaN (a string in JSON, as infinity is) is worse than every number."""
-    missing, value = not_a_number_last(check["value"])
-    return missing, -value if check["bound"] == AT_LEAST else value
 
 
 def map_table(results: dict[str, dict[str, Any]]) -> str:
@@ -151,7 +147,7 @@ def end_to_end_table(results: dict[str, dict[str, Any]]) -> str:
         first = f"{name}, {found['seeds']} seeds a side"
         for row, entry in found["a_minus_b"].items():
             means = [mean_text(found["map"][side][row]) for side in "ab"]
-            cells = [first, ROW_NAMES[row], *means, *difference_cells(entry), entry["with_seeds"]["verdict"]]
+            cells = [first, ROW_NAMES[row], *means, *difference_cells(entry), entry["overall"]["verdict"]]
             lines.append(f"| {' | '.join(cells)} |")
             first = ""
         for side, who in (("a", "Caffe"), ("b", "port")):

@@ -32,7 +32,7 @@ assert list(STAGE_CHECKS) == list(STAGES)
 
 
 def compare_stage(stage: str, pair: Pair) -> list[Check]:
-    """All checks of a stage. A missing or damaged artifact is a check that fails, never one that is left out."""
+    """All checks of a stage. A missing, damaged or senseless artifact is a check that fails, never one left out."""
     checks: list[Check] = []
     try:
         checks.extend(STAGE_CHECKS[stage](pair))
@@ -41,6 +41,9 @@ def compare_stage(stage: str, pair: Pair) -> list[Check]:
             require_whole(pair.b, stage, name)
     except UserError as error:
         checks.append(pair.judge.failure(stage, "artifact", str(error)))
+    except (LookupError, TypeError, ValueError) as error:  # outputs that lack a class, a row, a file's columns
+        told = f"not a {stage} stage's outputs ({type(error).__name__}: {error})".replace("\n", " ")
+        checks.append(pair.judge.failure(stage, "artifact", told))
     return checks
 
 

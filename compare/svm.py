@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
+from compare.bootstrap import ap_11point
 from compare.check import Check
 from compare.difference import Difference, difference, max_abs, misfit
-from compare.pair import Pair, named
+from compare.pair import Pair, named, own_draws
 from experiment.artifacts import RunFolder
 from experiment.stages import ROWS
 
@@ -32,6 +33,7 @@ def svm(pair: Pair) -> Iterator[Check]:
 
         how: dict[str, Any] = {"distance": max_abs, "detail": where, "numbers": numbers}
         yield pair.array_check("svm", "decision_max_abs", row, read, read, lambda d: d.max_abs, **how)
+        yield of_spread(pair, row, [name not in flat for name in classes])
         duals = [run.array("svm", f"{row}_dual") for run in (pair.a, pair.b)]
         problem = misfit(*duals)
         if not problem and not all(np.isfinite(dual).all() for dual in duals):
@@ -48,7 +50,8 @@ def svm(pair: Pair) -> Iterator[Check]:
         detail = f"{common.sum()} of {either.sum()} in common; least for class {classes[least]}"
         yield pair.judge.check("svm", "support_vectors", row, float(common[least] / either[least]), detail)
         objectives = np.array([[summary[row][name]["objective"] for name in classes] for summary in summaries])
-        change = np.abs(objectives[1] - objectives[0]) / np.abs(objectives[0])
+        apart = np.abs(objectives[1] - objectives[0])
+        change = np.divide(apart, np.abs(objectives[0]), out=np.where(apart > 0, np.inf, 0), where=objectives[0] != 0)
         worst = int(change.argmax())
         detail = (
             f"relative; worst for class {classes[worst]}, {objectives[0][worst]:.6g} and {objectives[1][worst]:.6g}"
@@ -63,20 +66,32 @@ def flat_classes(pair: Pair, row: str) -> list[str]:
     the AP, is where the solver stopped.
     """
     scores = np.asarray(pair.a.array("svm", row), dtype=np.float64)
-    tolerance = pair.a.spec["values"]["svm"].get("tolerance", 0.0)
+    tolerance = pair.a.spec["values"]["svm"]["tolerance"]
     classes = pair.a.json("index", "classes")
     if scores.ndim != 2 or scores.shape[1] != len(classes):
         return []
     return [name for name, spread in zip(classes, scores.std(axis=0), strict=True) if spread < FLAT * tolerance]
 
 
+def of_spread(pair: Pair, row: str, steep: list[bool]) -> Check:
+    """The greatest difference of decision values as a share of their standard deviation in run a, by class.
+
+    steep : for each class whether it is judged: in a flat one the difference is the solver's stopping alone.
+    """
+    first, second = (np.asarray(run.array("svm", row), np.float64) for run in (pair.a, pair.b))
+    if misfit(first, second) or first.ndim != 2 or first.shape[1] != len(steep):
+        return pair.judge.failure("svm", row, "the decision values do not fit the classes")
+    share = np.abs(second - first).max(axis=0)[steep] / first.std(axis=0)[steep]
+    detail = f"worst of {len(share)} classes that are not flat"
+    return pair.judge.check("svm", "decision_of_spread", row, float(share.max(initial=0.0)), detail)
+
+
 def metrics(pair: Pair) -> Iterator[Check]:
-    """AP per class and mAP of the three rows by both sides, area AP by scikit-learn too, and the ranks behind them."""
+    """AP per class and mAP of the three rows by both sides and by a third route, and the ranks behind them."""
     first, second = (run.json("metrics", "metrics") for run in (pair.a, pair.b))
     classes = pair.a.json("index", "classes")
-    own = pair.chained and pair.drew_itself("transfer")
+    own = pair.chained and own_draws(pair.a, pair.b, "transfer")
     for row in ROWS:
-        scores = [run.array("svm", row) for run in (pair.a, pair.b)]
         for variant in ("11point", "area"):
             ap_a, ap_b = (np.array(m[row][f"ap_{variant}"], dtype=np.float64) for m in (first, second))
             d = difference(ap_a, ap_b)
@@ -89,7 +104,7 @@ def metrics(pair: Pair) -> Iterator[Check]:
                 "b": dict(zip(classes, ap_b.tolist(), strict=True)),
             }
             detail = f"greatest for class {classes[d.index[0]]}"
-            if pair.chained and d.unequal and variant == "11point" and not misfit(*scores):
+            if pair.chained and d.unequal and variant == "11point":
                 per_class["rank_swaps"] = swaps = rank_swaps(pair, row, np.flatnonzero(ap_a != ap_b))
                 detail += f"; {told_swaps(swaps.get(classes[d.index[0]]))}"
             yield pair.judge.check("metrics", "ap", f"{row} {variant}", d.max_abs, detail, **d.numbers(), **per_class)
@@ -100,23 +115,27 @@ def metrics(pair: Pair) -> Iterator[Check]:
                 only_shown=own and row == "ours",
             )  # fmt: skip
         # Isolated, run b's metrics were made of run a's decision values.
-        for side, run, fed in (("a", pair.a, pair.a), ("b", pair.b, pair.b if pair.chained else pair.a)):
-            yield third_route(pair, row, side, run, fed)
+        for side, found, fed in (("a", first, pair.a), ("b", second, pair.b if pair.chained else pair.a)):
+            yield third_route(pair, row, side, found[row], fed)
 
 
-def third_route(pair: Pair, row: str, side: str, run: RunFolder, fed: RunFolder) -> Check:
-    """The area AP that a run has, against scikit-learn's of the decision values that it was made of."""
+def third_route(pair: Pair, row: str, side: str, found: dict[str, Any], fed: RunFolder) -> Check:
+    """A row's AP as a run has them, against those made here of the decision values that it was fed.
+
+    11-point: `compare.bootstrap.ap_11point`; area: scikit-learn's.
+    """
     labels, scores = fed.array("index", "labels_test"), fed.array("svm", row)
-    ap = run.json("metrics", "metrics")[row]["ap_area"]
-    if scores.shape != labels.shape or len(ap) != labels.shape[1] or not np.isfinite(scores).all():
+    aps = np.array([found["ap_11point"], found["ap_area"]], dtype=np.float64)
+    if scores.shape != labels.shape or aps.shape != (2, labels.shape[1]) or not np.isfinite(scores).all():
         return pair.judge.failure("metrics", f"{row} of {side}", "decision values and labels do not belong together")
-    found = []
+    other = np.empty_like(aps)
     for column in range(labels.shape[1]):
         used = labels[:, column] != 0
-        positive = labels[used, column] == 1
-        found.append(average_precision_score(positive, scores[used, column]) if positive.any() else float("nan"))
-    worst = float(np.abs(np.array(found) - np.array(ap, dtype=np.float64)).max())
-    return pair.judge.check("metrics", "third_route", f"{row} of {side}", worst, "area AP against scikit-learn's")
+        other[0, column] = ap_11point(scores[:, column], labels[:, column])
+        other[1, column] = average_precision_score(labels[used, column] == 1, scores[used, column])
+    worst = np.abs(other - aps).max(axis=1)
+    detail = f"11-point {worst[0]:.1e}, area {worst[1]:.1e} from scikit-learn's"
+    return pair.judge.check("metrics", "third_route", f"{row} of {side}", float(worst.max()), detail)
 
 
 def rank_swaps(pair: Pair, row: str, columns: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -127,6 +146,8 @@ def rank_swaps(pair: Pair, row: str, columns: np.ndarray) -> dict[str, dict[str,
     classes, ids = pair.a.json("index", "classes"), pair.a.json("index", "ids_test")
     labels = pair.a.array("index", "labels_test")
     scores_a, scores_b = (np.asarray(run.array("svm", row)) for run in (pair.a, pair.b))
+    if misfit(scores_a, scores_b) or scores_a.shape != labels.shape:
+        return {}
     found = {}
     for column in columns:
         positive, negative = (np.flatnonzero(labels[:, column] == label) for label in (1, -1))

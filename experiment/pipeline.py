@@ -168,7 +168,7 @@ def check_spec(run: RunFolder) -> None:
     spec = run.spec
     whole = isinstance(spec, dict) and {"values", "sha256", "external", "prototxt"} <= spec.keys()
     if not whole or sha256_json(spec["values"]) != spec["sha256"]:
-        raise UserError(f"{run.path / 'spec.json'} was changed by hand: change the profile, or pass SET=")
+        raise UserError(f"{run.path / 'spec.json'} was changed by hand: delete it, and change the profile or pass SET=")
     for name, digest in spec["prototxt"].items():
         path = run.prototxt(name)
         if not path.is_file() or sha256_file(path) != digest:
@@ -190,6 +190,8 @@ def run_stage(
     """Bring one stage up to date and say in one line what was done."""
     draws = draws if draws is not None and offers_draws(draws, name, run, inputs) else None
     parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "variation": variation}
+    if variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
+        parts["threads"] = threads
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:

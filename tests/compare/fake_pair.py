@@ -6,6 +6,7 @@ values.
 """
 
 import functools
+import hashlib
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from experiment.artifacts import RunFolder, StageWriter, read_json, sha256_json, write_json
+from experiment.artifacts import MANIFEST, RunFolder, StageWriter, read_json, sha256_array, sha256_json, write_json
 from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES, VARIATIONS, StageInfo
 
 Change = Callable[[Any], Any]
@@ -32,6 +33,7 @@ LABELS_TEST = np.array(
     [[1, 1, -1], [-1, 0, 1], [1, -1, -1], [-1, 1, 0], [0, -1, 1], [1, -1, 1], [-1, 1, -1], [-1, -1, 1]], np.int8
 )
 MACHINE = {"support_vectors": 3, "rho": 0.5, "objective": -1.0}
+PROTOTXTS = sorted({name for info in STAGES.values() for name in info.prototxts})
 SURROUNDINGS = {
     "caffe": {"threads": 2, "versions": {"caffe": "1.0", "numpy": "1.19.5"}, "machine": {"cpu": "toy", "cores": 2}},
     "torch": {"threads": 2, "versions": {"torch": "2.0", "numpy": "2.0.0"}, "machine": {"cpu": "toy", "cores": 2}},
@@ -132,6 +134,13 @@ def ap_11point(scores: np.ndarray, positive: np.ndarray) -> float:
     return float(np.mean([precision[10 * found >= step * found[-1]].max() for step in range(11)]))
 
 
+def score(path: Path, **rows: np.ndarray) -> None:
+    """Give a run that was fed by itself other decision values on test, and the metrics of these."""
+    write_stage(RunFolder(path), "svm", {("svm", row): lambda _, scores=scores: scores for row, scores in rows.items()})
+    scores = {row: outputs()["svm"][row] for row in ROWS} | rows
+    write_stage(RunFolder(path), "metrics", {("metrics", "metrics"): lambda _: metrics_of(scores)})
+
+
 def spec() -> dict[str, Any]:
     """A specification of which only what the comparison reads is real."""
     sections = ["run", *dict.fromkeys(section for info in STAGES.values() for section in info.sections)]
@@ -140,7 +149,8 @@ def spec() -> dict[str, Any]:
     values["pseudo_labels"]["assign"] = "nearest"
     values["transfer"] |= {"snapshots": SNAPSHOTS, "variance_norm": "FAN_IN"}
     values["compare"] = {"margin": MARGIN, "resamples": 60}
-    prototxt = {name: f"{i:064x}" for i, name in enumerate(sorted({n for s in STAGES.values() for n in s.prototxts}))}
+    values["svm"]["tolerance"] = 1e-6
+    prototxt = {name: hashlib.sha256(name.encode()).hexdigest() for name in PROTOTXTS}  # each holds its own name
     content = {"ImageSets/Main": "a" * 64, "Annotations": "b" * 64, "JPEGImages": "c" * 64}
     external = {
         "devkit": {"path": "/devkit", "listing": "d" * 64, "content": content},
@@ -149,6 +159,14 @@ def spec() -> dict[str, Any]:
     }
     return {"profile": "toy", "values": values, "sources": {}, "sha256": sha256_json(values), "external": external,
             "prototxt": prototxt}  # fmt: skip
+
+
+def write_spec(path: Path) -> None:
+    """A run's spec.json and prototxts."""
+    write_json(path / "spec.json", spec())
+    (path / "prototxt").mkdir()
+    for name in PROTOTXTS:
+        (path / "prototxt" / name).write_text(name)
 
 
 def change_spec(path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -170,7 +188,7 @@ def write_run(
     """A run with stages finished; `changes`: (stage, output) to a function of its value, run before it is written."""
     run = RunFolder(path)
     run.path.mkdir(parents=True)
-    write_json(run.path / "spec.json", spec())
+    write_spec(run.path)
     if seed != SEED:
         change_spec(run.path, lambda found: found["values"]["run"].update(seed=seed))
     for stage in stages:
@@ -210,6 +228,8 @@ def write_stage(
 
     side, variation, drew_itself : as the stage was before, else the Caffe side, not varied, and as that side does.
     about : other entries of the manifest.
+
+    Later stages keep what they say they were fed; see `feed`.
     """
     writer = StageWriter(run, stage)
     for name, value in outputs()[stage].items():
@@ -239,8 +259,10 @@ def write_stage(
         "inputs": digests(info, fed_by or run),
         "external": {name: fingerprint(asked["external"].get(name)) for name in info.external},
         "prototxt": {name: asked["prototxt"][name] for name in info.prototxts},
-        "draws": {name: None if drew_itself else "0" * 64 for name in info.draws},
+        "draws": {name: None if drew_itself else digest_of(outputs()[stage][name]) for name in info.draws},
         "variation": variation,
+        "code": {"module.py": side},
+        "versions": SURROUNDINGS[side]["versions"],
     }
     entries = {"stage": stage, "side": side, "key": sha256_json(parts), "key_parts": parts, "seconds": 1.0}
     threads = {"threads": 1} if variation == "threads" else {}
@@ -251,6 +273,7 @@ def link_run(template: Path, path: Path) -> Path:
     """A run whose stages are links to those of a template; see `own`."""
     path.mkdir(parents=True)
     shutil.copyfile(template / "spec.json", path / "spec.json")
+    shutil.copytree(template / "prototxt", path / "prototxt")
     for folder in template.glob("[0-9][0-9]-*"):
         (path / folder.name).symlink_to(folder)
     return path
@@ -264,6 +287,31 @@ def own(run: Path, stage: str) -> RunFolder:
         path.unlink()
         shutil.copytree(linked, path)
     return RunFolder(run)
+
+
+def feed(*runs: Path, fed_by: Path | None = None) -> None:
+    """Have every stage of each run say that it read the present outputs of `fed_by`, or of the run itself without it.
+
+    For after a stage was written anew.
+    """
+    for path in runs:
+        for stage, info in STAGES.items():
+            manifest, found = RunFolder(path).manifest(stage), digests(info, RunFolder(fed_by or path))
+            if manifest is not None and manifest["key_parts"]["inputs"] != found:
+                change_parts(path, stage, lambda parts, found=found: parts.update(inputs=found))
+
+
+def change_parts(path: Path, stage: str, change: Callable[[dict[str, Any]], Any]) -> None:
+    """Change what a stage's key is made of, in place by `change`; the key stays."""
+    manifest = own(path, stage).stage_path(stage) / MANIFEST
+    found = read_json(manifest)
+    change(found["key_parts"])
+    write_json(manifest, found)
+
+
+def digest_of(value: np.ndarray | bytes) -> str:
+    """What a manifest records of an array or a file."""
+    return hashlib.sha256(value).hexdigest() if isinstance(value, bytes) else sha256_array(value)
 
 
 def digests(info: StageInfo, run: RunFolder) -> dict[str, str]:

@@ -31,7 +31,6 @@ def test_a_net_whose_prototxt_is_not_there_has_no_writers(tmp_path):
     ("stage", "prototxt"), [("features", "backbone.prototxt"), ("resnet101", "resnet101.prototxt")]
 )
 def test_the_worst_image_of_a_blob_is_judged_and_its_layers_are_named(runs, pair_of, stage, prototxt):
-    (runs.a / "prototxt").mkdir()
     (runs.a / "prototxt" / prototxt).write_text(
         'layer {\n  name: "first"\n  type: "Convolution"\n  top: "conv1"\n}\n'
         'layer {\n  name: "relu"\n  bottom: "conv1"\n  top: "conv1"\n}\nlayer {\n  name: "p"\n  top: "pool5"\n}\n'

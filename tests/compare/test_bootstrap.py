@@ -2,6 +2,7 @@
 
 import json
 import tracemalloc
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.stats import norm
 
 from compare import bootstrap
-from compare.bootstrap import equivalence, paired_differences, resampled_map, resamples
+from compare.bootstrap import ap_11point, equivalence, paired_differences, resampled_map, resamples
 
 
 def written_out_map(scores, labels, weights):
@@ -97,6 +98,17 @@ def test_work_in_chunks_gives_the_same_and_holds_no_more_than_it_says(monkeypatc
     np.testing.assert_allclose(one_by_one, at_once[:5], rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("levels", [3, 10**6])
+def test_the_ap_of_one_class_is_that_of_exact_fractions(seed, levels):
+    random = np.random.default_rng(seed)
+    scores = random.integers(levels, size=25).astype(float)
+    labels = random.choice([1, 0, -1], size=25, p=[0.3, 0.2, 0.5]).astype(np.int8)
+    wanted = written_out_map(scores[:, None], labels[:, None], np.ones(25, int))
+    assert ap_11point(scores, labels) == pytest.approx(wanted, abs=1e-14)
+    assert np.isnan(ap_11point(scores, np.minimum(labels, 0)))
+
+
 @pytest.mark.parametrize(("n", "dtype"), [(1, np.uint8), (255, np.uint8), (256, np.uint16)])
 def test_a_resample_has_n_draws(n, dtype):
     weights = resamples(n, 20, 7)
@@ -140,6 +152,13 @@ def test_p_values_and_intervals_of_normal_differences(mean, spread, margin):
 def test_the_three_verdicts(mean, verdict):
     differences = mean + 0.4 * norm.ppf((np.arange(1000) + 0.5) / 1000)
     assert equivalence(mean, differences, 1.0).verdict == verdict
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.5, 2.0, -2.0])
+def test_where_the_seeds_spread_is_not_known_nothing_is_certain_and_all_else_the_same(mean):
+    differences = mean + 0.4 * norm.ppf((np.arange(1000) + 0.5) / 1000)
+    known = equivalence(mean, differences, 1.0)
+    assert equivalence(mean, differences, 1.0, known_spread=False) == replace(known, verdict="undecided")
 
 
 def test_a_wide_spread_is_undecided_even_where_the_mean_is_zero():

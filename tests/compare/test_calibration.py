@@ -1,5 +1,6 @@
 """Errors in noise floors: the arithmetic by hand, and what never agrees."""
 
+import itertools
 import math
 
 import numpy as np
@@ -19,9 +20,13 @@ DISTANCES = (relative_l2, worst_row_l2, max_abs)
 def measure(tmp_path):
     """`measure(reference, a, b, floors_a, floors_b)`: the calibration of arrays that runs of one stage hold."""
 
+    calls = itertools.count()
+
     def run(reference, a, b, floors_a=(), floors_b=(), k=3.0, distance=max_abs, of=(STAGE, NAME), **how):
+        folder = tmp_path / str(next(calls))
+
         def written(name, array):
-            return write_run(tmp_path / name, {of: lambda _: np.asarray(array)}, [of[0]])
+            return write_run(folder / name, {of: lambda _: np.asarray(array)}, [of[0]])
 
         runs = [written(name, array) for name, array in (("a", a), ("b", b), ("reference", reference))]
         floors = [[written(f"{side}{i}", array) for i, array in enumerate(arrays)]
@@ -63,6 +68,44 @@ def test_a_run_made_otherwise_is_compared_with_its_own_side(measure):
     # Both floors' runs equal run b: that is no noise of b's, and 4 of a's.
     found = measure([[0.0]], [[1.0]], [[5.0]], [[[5.0]]], [[[5.0]]])
     assert found.floors == {"a-0": 4.0, "b-0": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("otherwise", "floor"), [(4.0, 2.0), (1.0, 1.0), (0.0, 0.0), (6.0, 0.0), (-3.0, 3.0), (9.0, 3.0)]
+)
+def test_what_run_b_differs_from_itself_by_is_the_lesser_of_its_distances_to_run_b_and_to_the_reference(
+    measure, otherwise, floor
+):
+    found = measure([[0.0]], [[2.0]], [[6.0]], floors_b=[[[otherwise]]])
+    assert found.floors == {"b-0": floor} and found.floor == max(2.0, floor)
+
+
+@pytest.mark.parametrize(
+    ("error_a", "floors_a", "floors_b", "k", "floor"),
+    [
+        (1.0, [], [10.0], 3.0, 3.0),
+        (1.0, [], [10.0], 2.0, 2.0),
+        (1.0, [], [10.0, 20.0], 3.0, 3.0),  # all together, not each
+        (1.0, [], [2.5, 10.0], 3.0, 3.0),
+        (1.0, [], [2.5], 3.0, 2.5),
+        (1.0, [4.0], [10.0], 3.0, 10.0),
+        (1.0, [2.0], [10.0], 3.0, 6.0),
+        (0.0, [], [10.0], 3.0, 3 * ROUNDING),
+        (1.0, [9.0], [10.0], 0.5, 9.0),  # a's own are not capped
+    ],
+)
+def test_run_bs_floors_count_up_to_k_times_what_run_a_accounts_for(measure, error_a, floors_a, floors_b, k, floor):
+    far = 100.0  # from which b's floors are nearer to run b than to the reference
+    varied_a, varied_b = ([[[base + by]] for by in floors] for base, floors in ((error_a, floors_a), (far, floors_b)))
+    found = measure([[0.0]], [[error_a]], [[far]], varied_a, varied_b, k=k)
+    assert found.floor == pytest.approx(floor, rel=1e-12)
+    assert [found.floors[f"b-{i}"] for i in range(len(floors_b))] == floors_b  # told as they are
+
+
+@pytest.mark.parametrize("otherwise", np.linspace(-20.0, 30.0, 11))
+def test_no_varied_run_of_bs_excuses_an_error_of_more_than_k_times_k_of_run_as(measure, otherwise):
+    assert not measure([[0.0]], [[1.0]], [[9.1]], floors_b=[[[otherwise]]]).agrees
+    assert measure([[0.0]], [[1.0]], [[9.0]], floors_b=[[[12.0]]]).agrees
 
 
 def test_where_run_a_has_no_like_its_floors_are_left_out(measure):
@@ -126,6 +169,15 @@ def test_what_is_not_finite_never_agrees(measure, who, value, distance):
     assert not found.agrees
 
 
+@pytest.mark.parametrize("distance", [*DISTANCES, trimmed_l2])
+def test_a_varied_run_of_bs_with_nan_never_agrees(measure, distance):
+    good = np.array([[1.0, 2.0], [2.5, 3.0]])
+    bad = good.copy()
+    bad[1, 0] = math.nan
+    assert measure(good, good, good, floors_b=[good], distance=distance).agrees
+    assert not measure(good, good, good, floors_b=[good, bad], distance=distance).agrees
+
+
 @pytest.mark.parametrize("distance", [relative_l2, worst_row_l2])
 def test_a_floor_without_bounds_is_no_floor(measure, distance):
     """A run of zeros is infinitely far from its base, relatively: nothing may be within so much noise."""
@@ -155,6 +207,7 @@ def test_a_ratio_that_is_no_number_never_agrees():
     assert not Calibration(math.inf, 1.0, {}, 1.0, math.inf, 3.0).agrees
 
 
-def test_a_ratio_that_is_only_shown_always_agrees():
-    shown = Calibration(9.0, 1.0, {}, 1.0, 9.0, 3.0, judged=False)
-    assert shown.agrees and shown.as_json() == {**vars(shown), "agrees": True}
+@pytest.mark.parametrize(("ratio", "agrees"), [(9.0, True), (math.inf, True), (math.nan, False)])
+def test_a_ratio_that_is_only_shown_agrees_where_there_is_one(ratio, agrees):
+    shown = Calibration(9.0, 1.0, {}, 1.0, ratio, 3.0, judged=False)
+    assert shown.agrees is agrees and shown.as_json() == {**vars(shown), "agrees": agrees}

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fake_pair import write_stage
+from fake_pair import outputs, write_stage
 
 from compare.clusters import label_margins, matching, renumbered
 from compare.stages import compare_stage
@@ -114,15 +114,19 @@ def test_inertia_may_change_neither_way(runs, pair_of, inertia, change, agrees):
     assert check.value == pytest.approx(change, rel=1e-6) and check.agrees is agrees
 
 
-def test_without_inertia_there_is_no_ratio_and_no_agreement(runs, pair_of):
-    for run in (runs.a, runs.b):
-        write_stage(RunFolder(run), "clusters", {("clusters", "summary"): lambda s: {**s, "inertia": 0.0}})
+@pytest.mark.parametrize(("share", "agrees"), [(0.0, True), (5e-5, True), (2e-4, False), (-2e-4, False)])
+def test_where_every_row_is_its_own_cluster_inertia_is_a_share_of_the_scatter(runs, pair_of, share, agrees):
+    features = outputs()["features"]["hr_trainval"].astype(float)
+    scatter = len(features) * features.var(axis=0).sum()
+    for run, inertia in ((runs.a, 0.0), (runs.b, share * scatter)):
+        write_stage(RunFolder(run), "clusters", {("clusters", "summary"): lambda s, i=inertia: {**s, "inertia": i}})
     check = checks_by_name(compare_stage("clusters", pair_of(runs.a, runs.b)))["inertia", "inertia"]
-    assert math.isnan(check.value) and not check.agrees
+    assert check.value == pytest.approx(abs(share), rel=1e-6) and check.agrees is agrees
 
 
 def test_a_start_that_run_b_drew_by_itself_is_only_shown(runs, pair_of):
-    other = {("clusters", "initial_centroids"): lambda c: c + 1}
+    other = {("clusters", "initial_centroids"): lambda c: c + 1,
+             ("clusters", "summary"): lambda s: {**s, "inertia": 2 * s["inertia"]}}  # fmt: skip
     for drew_itself in (False, True):
         write_stage(RunFolder(runs.b), "clusters", other, drew_itself=drew_itself)
         for mode in ("isolated", "chained"):
@@ -130,6 +134,8 @@ def test_a_start_that_run_b_drew_by_itself_is_only_shown(runs, pair_of):
             check = found["initial_relative_l2", "initial_centroids"]
             assert check.value > 0 and check.agrees is drew_itself and (check.allowed is None) is drew_itself
             assert ("drew its own" in check.detail) is drew_itself
+            check = found["inertia", "inertia"]
+            assert check.value == 1.0 and check.agrees is drew_itself and (check.allowed is None) is drew_itself
 
 
 # ---------------------------------------------------------------- the stage pseudo_labels

@@ -14,11 +14,14 @@ import pytest
 from fake_pair import (
     LABELS_TEST,
     MISSING,
+    change_parts,
     change_spec,
+    feed,
     in_float64,
     link_run,
     outputs,
     own,
+    score,
     write_run,
     write_stage,
     write_varied,
@@ -27,6 +30,7 @@ from fake_pair import (
 from compare import __main__ as command
 from compare.end_to_end import SEED_STAGES
 from experiment.artifacts import RunFolder
+from experiment.errors import UserError
 from experiment.stages import ROWS, STAGES, VARIATIONS
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -72,7 +76,7 @@ def test_equal_runs_agree(compare, runs):
     assert {check["stage"] for check in judged if check["mode"] == "isolated"} == set(STAGES)
     maps = {row: outputs()["metrics"]["metrics"][row]["map_11point"] for row in ROWS}
     assert done.json["map_11point"] == {"a": maps, "b": maps}
-    assert done.json["calibrated"] is False and "not calibrated" in done.out
+    assert done.json["runs"]["reference"] == [] and "not calibrated" in done.out
     assert all(check["calibration"] is None for check in done.json["checks"])
 
 
@@ -111,11 +115,12 @@ def test_the_first_departure_of_each_mode_is_named_in_forward_order(compare, run
         ("features", "blob conv1"), ("features", "hr_test"), ("svm", "ours"), ("metrics", "ours area"),
     }  # fmt: skip
     assert done.json["sentence"].startswith(f"differ: {len(failed)} of ")
-    assert done.out.count("DIFFERS") == 4
+    assert done.out.count("DIFFERS") == 5  # of the SVM's decision values as they are, and as a share of their spread
 
 
 def test_what_is_only_shown_does_not_decide(compare, runs):
     write_stage(RunFolder(runs.b), "clusters", {("clusters", "centroids"): moved(0.5)})
+    feed(runs.b)
     done = compare(runs.a, runs.b, only=("clusters",))
     assert done.code == 0
     check = check_of(done, "centroids", "chained")
@@ -126,6 +131,7 @@ def test_what_is_only_shown_does_not_decide(compare, runs):
 def test_a_missing_artifact_is_in_the_report(compare, runs, stage):
     name = next(iter(RunFolder(runs.b).require_manifest(stage)["outputs"]))
     write_stage(RunFolder(runs.b), stage, {(stage, name): lambda _: MISSING})
+    feed(runs.b)
     done = compare(runs.a, runs.b, only=(stage,))
     assert done.code == 1
     assert done.json["first_departure"]["chained"]["stage"] == stage
@@ -147,16 +153,37 @@ def test_a_missing_artifact_is_in_the_report(compare, runs, stage):
 )
 def test_decision_values_that_do_not_fit_are_a_departure_and_no_trouble(compare, runs, side, change):
     write_stage(RunFolder(getattr(runs, side)), "svm", {("svm", "ours"): change})
+    feed(getattr(runs, side))
     done = compare(runs.a, runs.b, only=("svm", "metrics"))
     assert done.code == 1 and "Traceback" not in done.err
     first = done.json["first_departure"]["chained"]
     assert (first["stage"], first["quantity"]) == ("svm", "present")
 
 
+@pytest.mark.parametrize(
+    "change", [lambda m: {}, lambda m: {**m, "ours": {}}, lambda m: {row: m[row] for row in ROWS if row != "ours"}]
+)
+def test_metrics_that_lack_a_row_are_a_departure_and_no_trouble(compare, runs, change):
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): change})
+    done = compare(runs.a, runs.b, only=("metrics",))
+    first = done.json["first_departure"]["chained"]
+    assert done.code == 1 and (first["stage"], first["item"]) == ("metrics", "artifact") and problems(done.json) == []
+    assert done.json["map_11point"]["b"] is None and done.json["map_11point"]["a"]
+
+
+@pytest.mark.parametrize(
+    "metrics", [{}, [], None, 3, {row: {} for row in ROWS}, {row: {"map_11point": "x"} for row in ROWS},
+                {row: {"map_11point": None} for row in ROWS}, {ROWS[0]: {"map_11point": 0.5}}]
+)  # fmt: skip
+def test_metrics_that_are_none_have_no_maps(runs, metrics):
+    write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda _: metrics})
+    assert command.maps(RunFolder(runs.b)) is None
+
+
 def test_infinite_and_missing_values_are_written_as_json(compare, runs):
     write_stage(RunFolder(runs.a), "transfer", {("transfer", "fc1_bias"): np.zeros_like})
-    for stage in ("transfer_features", "svm", "metrics"):
-        write_stage(RunFolder(runs.isolated), stage, fed_by=RunFolder(runs.a))
+    feed(runs.a)
+    feed(runs.isolated, fed_by=runs.a)
     done = compare(runs.a, runs.b, "--isolated", runs.isolated)  # the fixture's parser refuses NaN and Infinity
     first = done.json["first_departure"]["isolated"]
     assert (first["item"], first["value"], first["numbers"]["relative_l2"]) == ("fc1_bias", "inf", "inf")
@@ -201,7 +228,7 @@ def calibrated(runs, templates, compare, tmp_path):
                 if RunFolder(path).manifest(stage):
                     write_stage(RunFolder(path), stage, change, fed_by=RunFolder(runs.a))
         measured = ["--isolated", runs.isolated, "--reference", tmp_path / "reference"]
-        floors = ["--floor-a", tmp_path / "batch", "--floor-b", tmp_path / "threads"]
+        floors = ["--varied-a", tmp_path / "batch", "--varied-b", tmp_path / "threads"]
         return compare(runs.a, runs.b, *measured, *floors, *more, only=only)
 
     return run
@@ -211,23 +238,24 @@ FEATURES = ("transfer_features", "test")
 
 
 @pytest.mark.parametrize(
-    ("noisy", "floors", "code"), [("a", 2, 0), ("a", 4, 1), ("b", 2, 0), ("b", 4, 1), ("a", 2.9, 0), ("b", 3.1, 1)]
+    ("noise_a", "noise_b", "floors", "code"),
+    [(1, 0, 2, 0), (1, 0, 4, 1), (0.5, 1, 2, 0), (0.5, 1, 4, 1), (1, 0, 2.9, 0), (0.5, 1, 3.1, 1)],
 )
-def test_two_floors_agree_and_four_differ_although_the_hard_bound_holds(calibrated, noisy, floors, code):
-    """Run a is as the reference; the isolated run errs by so many floors, of which one side's other run makes one."""
+def test_two_floors_agree_and_four_differ_although_the_hard_bound_holds(calibrated, noise_a, noise_b, floors, code):
+    """Run a is as the reference; the isolated run errs by so many floors, of which the noisier side makes one."""
     floor = 1e-6
     off = moved(floors * floor)
-    otherwise = {"a": {FEATURES: moved(floor)}, "b": {FEATURES: lambda w: moved(floor)(off(w))}}[noisy]
-    done = calibrated({FEATURES: off}, **{f"{noisy}_otherwise": otherwise}, only=("transfer_features",))
+    otherwise = {FEATURES: moved(noise_a * floor)}, {FEATURES: lambda w: moved(noise_b * floor)(off(w))}
+    done = calibrated({FEATURES: off}, *otherwise, only=("transfer_features",))
     check = check_of(done, "test", "isolated", "relative_l2")
     assert check["value"] == pytest.approx(floors * floor, rel=0.02) and check["value"] < check["allowed"] == 1e-5
     found = check["calibration"]
     assert (found["error"], found["error_a"]) == (pytest.approx(floors * floor, rel=0.02), 0.0)
-    wanted = {"batch": floor if noisy == "a" else 0.0, "threads": floor if noisy == "b" else 0.0}
-    assert found["floors"] == pytest.approx(wanted, rel=0.03, abs=1e-9)
+    wanted = {"batch": noise_a * floor, "threads": noise_b * floor}
+    assert found["floors"] == pytest.approx(wanted, rel=0.06, abs=1e-9)
     assert found["ratio"] == pytest.approx(floors, rel=0.03) and found["k"] == done.json["k"] == 3.0
     assert done.code == code and check["agrees"] is found["agrees"] is (code == 0)
-    assert done.json["calibrated"] is True and "not calibrated" not in done.out
+    assert "calibrated" not in done.out
 
 
 def test_a_small_error_beyond_all_floors_is_named_as_the_first_departure(calibrated):
@@ -255,7 +283,8 @@ def test_what_is_drawn_or_counted_is_not_calibrated_and_floors_are_of_the_stages
         ("index", "unequal"), ("images", "unequal"), ("clusters", "initial_relative_l2"), ("clusters", "agreement"),
         ("clusters", "adjusted_rand"), ("clusters", "inertia"), ("pseudo_labels", "agreement"),
         ("pseudo_labels", "margin"), ("transfer", "initial_relative_l2"), ("transfer", "initial_p"),
-        ("transfer", "history_of_weight"), ("svm", "support_vectors"), ("svm", "objective"), ("metrics", "ap"),
+        ("transfer", "step_relative_l2_all_rows"), ("transfer", "step_history_all_rows"),
+        ("svm", "decision_of_spread"), ("svm", "support_vectors"), ("svm", "objective"), ("metrics", "ap"),
         ("metrics", "map"), ("metrics", "third_route"), ("resnet101", "photographs_max_abs"),
     }  # fmt: skip
     for (stage, quantity, item), calibration in found.items():
@@ -283,11 +312,21 @@ def test_a_floor_or_reference_that_does_not_fit_is_never_agreement(calibrated, w
     assert {(check["stage"], check["item"], check["mode"]) for check in bad} == {(*FEATURES, "isolated")}
 
 
+def test_of_grey_levels_the_floors_are_only_shown(calibrated):
+    def tie(image):
+        image = image.copy()
+        image[0, 0, 0, 0] += 1
+        return image
+
+    check = check_of(calibrated({("images", "hr_test"): tie}, only=("images",)), "hr_test", "isolated", "max_abs")
+    assert check["agrees"] and check["calibration"]["ratio"] > 3 and check["calibration"]["judged"] is False
+
+
 def test_of_many_steps_of_training_the_floors_are_only_shown(calibrated, runs, tmp_path):
     last_bit = write_varied(tmp_path / "a-last-bit", runs.a, "caffe", "last-bit", {
         ("transfer", "fc2_weight"): moved(1e-3), ("transfer", "snapshots/2/fc2_weight"): moved(1e-3)})  # fmt: skip
     off = {("transfer", "fc2_weight"): moved(4e-3), ("transfer", "segments/2/fc2_weight"): moved(5e-7)}
-    done = calibrated(off, more=["--floor-a", last_bit], only=("transfer",))
+    done = calibrated(off, more=["--varied-a", last_bit], only=("transfer",))
     whole = check_of(done, "fc2_weight", "isolated", "relative_l2")["calibration"]
     assert whole["ratio"] == pytest.approx(4, rel=0.01) and whole["judged"] is False and whole["agrees"]
     step = check_of(done, "segments/2/fc2_weight", "isolated")["calibration"]
@@ -297,11 +336,19 @@ def test_of_many_steps_of_training_the_floors_are_only_shown(calibrated, runs, t
     assert done.code == 1 and [check["item"] for check in bad] == ["segments/2/fc2_weight"]
 
 
+@pytest.mark.parametrize("missing", ["--varied-a", "--varied-b", "both"])
+def test_a_comparison_without_the_varied_runs_of_a_side_says_so(compare, runs, templates, missing):
+    given = [("--varied-a", templates["batch"]), ("--varied-b", templates["threads"])]
+    varied = [part for option, path in given if missing not in (option, "both") for part in (option, path)]
+    reference = ["--isolated", runs.isolated, "--reference", templates["reference"]]
+    assert "not fully calibrated" in compare(runs.a, runs.b, *reference, *varied, only=("index",)).out
+
+
 def test_two_floors_whose_folders_have_one_name_both_count(calibrated, runs, tmp_path):
     (tmp_path / "more").mkdir()
     twin = write_varied(tmp_path / "more" / "batch", runs.a, "caffe", "batch")
     done = calibrated(
-        {FEATURES: moved(2e-6)}, {FEATURES: moved(1e-6)}, more=["--floor-a", twin], only=("transfer_features",)
+        {FEATURES: moved(2e-6)}, {FEATURES: moved(1e-6)}, more=["--varied-a", twin], only=("transfer_features",)
     )
     assert done.code == 0
     floor = check_of(done, "test", "isolated", "relative_l2")["calibration"]["floor"]
@@ -311,17 +358,27 @@ def test_two_floors_whose_folders_have_one_name_both_count(calibrated, runs, tmp
 # ---------------------------------------------------------------- compare.json and the rest of what is written
 
 
+def keyed(path: Path) -> dict:
+    """What compare.json holds of a run."""
+    manifests = {stage: RunFolder(path).manifest(stage) for stage in STAGES}
+    return {"path": str(path), "keys": {stage: found and found["key"] for stage, found in manifests.items()}}
+
+
 def test_compare_json_is_complete_and_follows_its_schema(calibrated, runs, compare, tmp_path, seeds):
-    done = calibrated({FEATURES: moved(1e-3)}, more=["--seeds", seeds])
+    done = calibrated({FEATURES: moved(1e-3)}, more=["--seeds", *seeds])
     assert done.code == 1 and problems(done.json) == []
     assert done.json["comparability"]["equal"] and done.json["comparability"]["differing"]
     assert done.json["spec_sha256"] == RunFolder(runs.a).spec["sha256"]
-    keys = {stage: RunFolder(runs.b).require_manifest(stage)["key"] for stage in STAGES}
-    assert done.json["runs"]["b"] == {"path": str(runs.b), "keys": keys}
-    assert set(done.json["runs"]) == {"a", "b", "isolated"} and done.json["end_to_end"]["seeds"] == 2
+    used = {"a": [runs.a], "b": [runs.b], "isolated": [runs.isolated], "reference": [tmp_path / "reference"],
+            "varied_a": [tmp_path / "batch"], "varied_b": [tmp_path / "threads"],
+            "seeds_a": [path / "a" for path in seeds], "seeds_b": [path / "b" for path in seeds]}  # fmt: skip
+    assert done.json["runs"] == {name: [keyed(path) for path in paths] for name, paths in used.items()}
+    assert done.json["end_to_end"]["seeds"] == 2
     short = compare(runs.a, runs.b, only=("index",))
-    assert short.code == 0 and problems(short.json) == [] and set(short.json["runs"]) == {"a", "b"}
+    assert short.code == 0 and problems(short.json) == []
+    assert short.json["runs"] == {name: [keyed(path) for path in used[name]] if name in "ab" else [] for name in used}
     write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda _: MISSING})
+    feed(runs.b)
     broken = compare(runs.a, runs.b, only=("svm",))
     assert broken.code == 1 and problems(broken.json) == [] and broken.json["end_to_end"] is None
 
@@ -347,7 +404,7 @@ def test_saved_runs_compare_again_to_the_same(compare, runs, calibrated, tmp_pat
         shutil.copytree(tmp_path / name, again / name)
         shutil.rmtree(tmp_path / name)
     second = compare(again / "a", again / "b", "--isolated", again / "isolated", "--reference", again / "reference",
-                     "--floor-a", again / "batch", "--floor-b", again / "threads", only=only)  # fmt: skip
+                     "--varied-a", again / "batch", "--varied-b", again / "threads", only=only)  # fmt: skip
     assert second.json["checks"] == first.json["checks"] and second.json["sentence"] == first.json["sentence"]
     assert second.json["end_to_end"] == first.json["end_to_end"]
 
@@ -360,6 +417,7 @@ def test_the_junit_file_holds_every_check(compare, runs, tmp_path):
     failed = sum(not check["agrees"] for check in done.json["checks"])
     assert done.code == 0 and failed == 0 == int(root.get("failures"))
     write_stage(RunFolder(runs.b), "index", {("index", "labels_test"): lambda labels: -labels})
+    feed(runs.b)
     done = compare(runs.a, runs.b, "--junit", tmp_path / "compare.xml", only=("index",))
     failed = sum(not check["agrees"] for check in done.json["checks"])
     assert done.code == 1 and failed == int(ET.parse(tmp_path / "compare.xml").getroot().get("failures")) > 0
@@ -374,7 +432,7 @@ def test_two_ports_can_be_compared(compare, tmp_path):
         for name, variation in (("reference", "reference"), ("a-layout", "layout"), ("threads", "threads"))
     )
     done = compare(a.path, b.path, "--isolated", isolated.path, "--reference", reference,
-                   "--floor-a", floor_a, "--floor-b", floor_b)  # fmt: skip
+                   "--varied-a", floor_a, "--varied-b", floor_b)  # fmt: skip
     assert done.code == 0 and done.json["agrees"] and done.json["comparability"]["differing"] == []
 
 
@@ -387,19 +445,19 @@ def seeds(tmp_path):
     for seed in (1, 2):
         for name, side in (("a", "caffe"), ("b", "torch")):
             write_run(tmp_path / "seeds" / str(seed) / name, stages=SEED_STAGES, seed=seed, side=side, drew_itself=True)
-    return tmp_path / "seeds"
+    return [tmp_path / "seeds" / seed for seed in "12"]
 
 
 def test_the_runs_of_several_seeds_are_judged_with_the_pair(compare, runs, seeds):
-    done = compare(runs.a, runs.b, "--seeds", seeds, only=("index",))
+    done = compare(runs.a, runs.b, "--seeds", *seeds, only=("index",))
     assert done.code == 0 and done.json["end_to_end"]["seeds"] == 2 and "2 seeds a side" in done.out
     quantities = {check["quantity"] for check in done.json["checks"] if check["stage"] == "end_to_end"}
-    assert quantities == {"least_map_difference", "inertia", "adjusted_rand", "initial_p"}
+    assert quantities == {"least_map_difference", "third_route", "inertia", "adjusted_rand", "initial_p"}
     perfect = LABELS_TEST + np.linspace(0, 0.01, LABELS_TEST.size).reshape(LABELS_TEST.shape)
-    for seed in "12":
-        for name, sign in (("a", 1), ("b", -1)):
-            write_stage(RunFolder(seeds / seed / name), "svm", {("svm", "baseline_hr"): lambda _, s=sign: s * perfect})
-    done = compare(runs.a, runs.b, "--seeds", seeds, only=("metrics",))
+    for path in seeds:
+        for name, scores in (("a", perfect), ("b", -perfect)):
+            score(path / name, baseline_hr=scores)
+    done = compare(runs.a, runs.b, "--seeds", *seeds, only=("metrics",))
     bad = [check for check in done.json["checks"] if not check["agrees"]]
     assert done.code == 1 and [(c["stage"], c["quantity"], c["item"]) for c in bad] == [
         ("end_to_end", "least_map_difference", "baseline_hr")
@@ -413,9 +471,11 @@ def test_without_seeds_the_pair_stands_for_one(compare, runs):
 
 
 def test_seeds_that_are_not_there_could_not_be_compared(compare, runs, seeds, tmp_path):
-    one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "nowhere"), "make seeds")
-    shutil.rmtree(seeds / "2" / "b")
-    one_line(compare(runs.a, runs.b, "--seeds", seeds), str(seeds / "2" / "b"))
+    one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "nowhere"), "is not named by its seed")
+    one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "3"), str(tmp_path / "3" / "a"), "make seeds")
+    one_line(compare(runs.a, runs.b, "--seeds", *seeds, seeds[0]), "names a seed twice")
+    shutil.rmtree(seeds[1] / "b")
+    one_line(compare(runs.a, runs.b, "--seeds", *seeds), str(seeds[1] / "b"), "make seeds")
 
 
 # ---------------------------------------------------------------- what could not be compared
@@ -463,17 +523,45 @@ def test_runs_of_different_photographs_could_not_be_compared(compare, runs):
 
 
 def test_a_run_that_was_not_fed_by_run_a_is_not_isolated(compare, runs):
-    write_stage(RunFolder(runs.a), "features", {("features", "hr_test"): moved(1e-6)}, only=("features",))
+    write_stage(RunFolder(runs.a), "features", {("features", "hr_test"): moved(1e-6)})
+    feed(runs.a)
     one_line(compare(runs.a, runs.b, "--isolated", runs.isolated), "not fed by", "04-clusters", "/isolated/")
 
 
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_run_a_and_run_b_were_fed_by_themselves(compare, runs, side):
+    write_stage(RunFolder(getattr(runs, side)), "features", {("features", "hr_test"): moved(1e-6)})
+    one_line(compare(runs.a, runs.b), "not fed by", "04-clusters", f"/{side}/")
+
+
+@pytest.mark.parametrize("part", ["code", "versions"])
+@pytest.mark.parametrize(
+    ("option", "name", "like"),
+    [("--isolated", "isolated", "b"), ("--reference", "reference", "isolated"), ("--varied-a", "batch", "a"),
+     ("--varied-b", "threads", "isolated")],
+)  # fmt: skip
+def test_a_run_says_nothing_of_one_that_another_program_made(
+    compare, runs, templates, tmp_path, option, name, like, part
+):
+    if option != "--isolated":
+        link_run(templates[name], tmp_path / name)
+    change_parts(tmp_path / name, "transfer_features" if name == "batch" else "transfer",
+                 lambda parts: parts.update({part: {"module.py": "another"}}))  # fmt: skip
+    given = ["--isolated", runs.isolated]
+    if option != "--isolated":
+        given += ["--reference", templates["reference"]] * (option != "--reference") + [option, tmp_path / name]
+    one_line(compare(runs.a, runs.b, *given), f"/{name}/", f"is of other {part} than", f"/{like}/")
+
+
 def test_an_isolated_run_is_of_run_bs_side(compare, runs, templates):
-    one_line(compare(runs.a, runs.b, "--isolated", templates["caffe"]), str(templates["caffe"]))
+    one_line(
+        compare(runs.a, runs.b, "--isolated", templates["caffe"]), str(templates["caffe"]), "is of other side than"
+    )
 
 
 def test_options_need_the_ones_that_they_build_on(compare, runs, tmp_path):
     one_line(compare(runs.a, runs.b, "--reference", tmp_path), "--reference needs --isolated")
-    for option in ("--floor-a", "--floor-b"):
+    for option in ("--varied-a", "--varied-b"):
         one_line(compare(runs.a, runs.b, option, tmp_path), "need --reference")
         one_line(compare(runs.a, runs.b, "--isolated", runs.isolated, option, tmp_path), "need --reference")
 
@@ -493,28 +581,28 @@ def refused(runs, templates, compare, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("option", "side", "variation"), [("--floor-a", "torch", "layout"), ("--floor-b", "caffe", "last-bit")]
+    ("option", "side", "variation"), [("--varied-a", "torch", "layout"), ("--varied-b", "caffe", "last-bit")]
 )
 def test_a_floor_is_of_its_own_side(refused, runs, tmp_path, option, side, variation):
     path = write_varied(tmp_path / "floor", runs.a, side, variation)
     message = refused(option, path)
-    assert f"{path} is of side {side}" in message and "swap the floors" in message
+    assert f"{path} is of side {side}" in message and "swap them" in message
 
 
-@pytest.mark.parametrize(("option", "name"), [("--floor-a", "a"), ("--floor-b", "b"), ("--floor-b", "isolated"),
-                                              ("--floor-b", "reference")])  # fmt: skip
+@pytest.mark.parametrize(("option", "name"), [("--varied-a", "a"), ("--varied-b", "b"), ("--varied-b", "isolated"),
+                                              ("--varied-b", "reference")])  # fmt: skip
 def test_a_run_that_was_not_varied_or_is_the_reference_is_no_floor(refused, tmp_path, option, name):
     assert f"{tmp_path / name} is no run with --vary" in refused(option, tmp_path / name)
 
 
-@pytest.mark.parametrize(("option", "side"), [("--floor-a", "caffe"), ("--floor-b", "torch")])
+@pytest.mark.parametrize(("option", "side"), [("--varied-a", "caffe"), ("--varied-b", "torch")])
 def test_with_the_same_number_of_threads_there_is_no_floor(refused, runs, tmp_path, option, side):
     path = write_varied(tmp_path / "floor", runs.a, side, "threads", threads=2)
     assert f"{path} had as many threads" in refused(option, path)
 
 
 @pytest.mark.parametrize(
-    ("option", "side", "variation"), [("--floor-a", "caffe", "threads"), ("--floor-b", "torch", "layout")]
+    ("option", "side", "variation"), [("--varied-a", "caffe", "threads"), ("--varied-b", "torch", "layout")]
 )
 def test_a_floor_or_reference_that_was_not_fed_by_run_a_is_refused(refused, runs, tmp_path, option, side, variation):
     other = write_run(tmp_path / "other", {("images", "hr_test"): shift}, side=side)
@@ -528,15 +616,15 @@ def test_a_floor_or_reference_that_was_not_fed_by_run_a_is_refused(refused, runs
 def test_a_floor_of_another_specification_is_refused(refused, runs, tmp_path):
     path = write_varied(tmp_path / "floor", runs.a, "caffe", "batch")
     change_spec(path, lambda spec: spec["values"]["compare"].update(margin=2.0))
-    assert "spec.compare.margin" in refused("--floor-a", path)
+    assert "spec.compare.margin" in refused("--varied-a", path)
 
 
 def test_a_floor_without_all_stages_of_its_variation_is_refused(refused, runs, tmp_path):
     path = write_varied(tmp_path / "floor", runs.a, "torch", "layout")
     shutil.rmtree(path / "10-resnet101")
-    assert f"{path}/10-resnet101 is unfinished" in refused("--floor-b", path)
+    assert f"{path}/10-resnet101 is unfinished" in refused("--varied-b", path)
     shutil.rmtree(path / "03-features")
-    assert f"{path} has no finished stage" in refused("--floor-b", path)
+    assert f"{path} has no finished stage" in refused("--varied-b", path)
 
 
 def test_only_a_run_in_float64_is_a_reference_and_it_is_nothing_else(refused, compare, runs, tmp_path):
@@ -559,10 +647,37 @@ def test_malformed_tolerances_could_not_be_compared(compare, runs, tmp_path):
 
 def test_other_tolerances_judge_otherwise(compare, runs, tmp_path):
     write_stage(RunFolder(runs.b), "clusters", {("clusters", "centroids"): moved(0.5)})
+    feed(runs.b)
     text = (PROJECT / "compare" / "tolerances.toml").read_text()
     mine = text.replace("[clusters.relative_l2]", "[clusters.relative_l2]\nchained = 0.1")
     (tmp_path / "mine.toml").write_text(mine)
     assert compare(runs.a, runs.b, "--tolerances", tmp_path / "mine.toml", only=("clusters",)).code == 1
+
+
+@pytest.mark.parametrize("text", ["", "mine", '{"agrees": true}', "<testsuite/>"])
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_file_that_this_command_did_not_write_is_not_touched(tmp_path, option, text):
+    path = tmp_path / "notes"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"{option} .*notes is there and was not written by this command"):
+        command.make_way(option, path)
+    assert path.read_text() == text
+
+
+def test_a_comparison_that_would_delete_another_file_is_not_made(compare, runs, tmp_path):
+    (tmp_path / "notes").write_text("mine")
+    one_line(compare(runs.a, runs.b, "--junit", tmp_path / "notes"), "was not written by this command")
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_a_verdict_that_this_command_wrote_makes_way_for_the_next(compare, runs, tmp_path, option):
+    paths = {"--json": tmp_path / "compare.json", "--junit": tmp_path / "compare.xml"}
+    assert compare(runs.a, runs.b, "--junit", paths["--junit"], only=("index",)).code == 0
+    command.make_way(option, paths[option])
+    assert not paths[option].exists()
+    command.make_way(option, paths[option])  # where there is none
+    with pytest.raises(UserError, match="was not written"):
+        command.make_way(option, next(path for other, path in paths.items() if other != option))
 
 
 @pytest.mark.parametrize("option", ["--json", "--junit"])
@@ -576,6 +691,7 @@ def test_a_verdict_that_cannot_be_written_could_not_be_compared(compare, runs, t
 def test_the_command_line_itself_ends_so(runs, tmp_path, code, case):
     if case == "changed":
         write_stage(RunFolder(runs.b), "index", {("index", "classes"): lambda names: names[::-1]})
+        feed(runs.b)
     if case == "gone":
         shutil.rmtree(runs.b)
     line = [sys.executable, "-m", "compare", str(runs.a), str(runs.b), "--json", str(tmp_path / "c.json")]

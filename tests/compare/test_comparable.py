@@ -3,9 +3,17 @@
 import json
 
 import pytest
-from fake_pair import SURROUNDINGS, change_spec, own, write_run, write_stage
+from fake_pair import SURROUNDINGS, change_parts, change_spec, digest_of, feed, link_run, own, write_run, write_stage
 
-from compare.comparable import ABSENT, may_differ, require_chained, require_comparable, require_current, require_fed_by
+from compare.comparable import (
+    ABSENT,
+    may_differ,
+    require_chained,
+    require_comparable,
+    require_current,
+    require_fed_by,
+    require_same_program,
+)
 from experiment.artifacts import MANIFEST, RunFolder, write_json
 from experiment.errors import UserError
 from experiment.stages import STAGES
@@ -42,19 +50,23 @@ DIFFERENCES = {
                          "devkit.ImageSets/Main is", "the same DEVKIT"),
     "annotations": (lambda s: s["external"]["devkit"]["content"].update(Annotations="9"), "devkit.Annotations is",
                     "the same DEVKIT"),
-    "a prototxt that no stage reads": (lambda s: s["prototxt"].update({"more.prototxt": "9"}),
-                                       "prototxt.more.prototxt is '-' and '9'", "run both sides again"),
+    "a prototxt that no stage reads": (lambda s: s["prototxt"].update({"more.prototxt": digest_of(b"more")}),
+                                       f"prototxt.more.prototxt is '-' and '{digest_of(b'more')}'",
+                                       "run both sides again"),
     "a file from outside": (lambda s: s["external"].update(mean={"path": "/m", "sha256": "9"}),
                             "mean.sha256 is '-' and '9'", "the same MEAN"),
+    "sample photographs": (lambda s: s["external"]["photographs"].update(sha256="9"),
+                           f"photographs.sha256 is '{'f' * 64}' and '9'", "the same scikit-learn"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", DIFFERENCES)
 def test_a_difference_of_what_was_asked_for_stops_with_its_name_and_remedy(ab, case):
     change, said, remedy = DIFFERENCES[case]
+    ab[1].prototxt("more.prototxt").write_text("more")
     change_spec(ab[1].path, change)
-    if case == "a file from outside":
-        write_stage(ab[1], "features")
+    for stage in ("features", "resnet101"):  # which read files from outside, of now
+        write_stage(ab[1], stage)
     for runs, told in ((ab, said), (ab[::-1], said.split(" is ")[0])):
         message = refused(require_comparable, *runs)
         assert "are not comparable" in message and told in message and remedy in message
@@ -109,7 +121,7 @@ def test_an_unfinished_stage_of_either_run_stops(runs, ab, which, stage):
 
 STALE = {
     "svm": (lambda s: s["values"]["svm"].update(x=2), "svm"),
-    "transfer": (lambda s: s["prototxt"].update({"solver.prototxt": "9"}), "solver.prototxt"),
+    "transfer": (lambda s: s["prototxt"].update({"solver.prototxt": digest_of(b"other")}), "solver.prototxt"),
     "features": (lambda s: s["external"]["weights"].update(sha256="9"), "weights"),
     "index": (lambda s: s["external"]["devkit"].update(listing="9"), "devkit"),
     "clusters": (lambda s: s["values"]["run"].update(seed=8), "run"),
@@ -122,6 +134,8 @@ def test_a_stage_that_is_older_than_its_runs_specification_stops(ab, stage):
     change, said = STALE[stage]
     for run in ab:
         change_spec(run.path, change)
+        if stage == "transfer":
+            run.prototxt("solver.prototxt").write_text("other")
     for run in ab:
         message = refused(require_current, run, stage)
         assert f"{run.stage_path(stage)} is older than the run's {said}" in message
@@ -152,8 +166,8 @@ def test_a_run_must_be_varied_as_it_is_said_to_be(ab):
     assert "is threads, where --isolated needs one that is not varied" in refused(require_fed_by, a, b, ["transfer"])
     said = refused(require_fed_by, a, b, ["transfer"], "reference", option="--reference")
     assert "is threads, where --reference needs one that is reference" in said
-    said = refused(require_fed_by, a, b, ["svm"], "threads", option="--floor-a")
-    assert "is not varied, where --floor-a needs one that is threads" in said
+    said = refused(require_fed_by, a, b, ["svm"], "threads", option="--varied-a")
+    assert "is not varied, where --varied-a needs one that is threads" in said
 
 
 # ---------------------------------------------------------------- what may differ
@@ -192,11 +206,83 @@ def test_older_manifests_without_a_machine_can_be_listed(ab):
 
 
 def test_a_run_that_was_varied_or_fed_by_another_is_told_where_it_belongs(tmp_path):
-    require_chained(write_run(tmp_path / "plain"))
+    plain = write_run(tmp_path / "plain")
+    require_chained(plain)
     write_run(tmp_path / "varied", variation="threads")
     assert "is threads" in refused(require_chained, RunFolder(tmp_path / "varied"))
     run = write_run(tmp_path / "isolated")
-    path = run.stage_path("transfer") / MANIFEST
-    manifest = json.loads(path.read_text())
-    write_json(path, {**manifest, "key_parts": {**manifest["key_parts"], "forced": "0" * 64}})
+    change_parts(run.path, "transfer", lambda parts: parts.update(forced="0" * 64))
     assert "give it to --isolated" in refused(require_chained, run)
+
+
+@pytest.mark.parametrize("stage", [stage for stage, info in STAGES.items() if info.inputs])
+def test_a_run_of_which_one_stage_was_fed_by_another_is_not_chained(tmp_path, ab, stage):
+    other = write_run(tmp_path / "other", {("index", "classes"): lambda names: names[::-1]} | {
+        (earlier, name): lambda array: array + 1
+        for earlier, name in (("images", "hr_test"), ("features", "hr_test"), ("clusters", "centroids"),
+                              ("pseudo_labels", "labels"), ("transfer", "loss"), ("transfer_features", "test"),
+                              ("svm", "ours"))
+    })  # fmt: skip
+    require_chained(ab[0])
+    write_stage(ab[0], stage, fed_by=other)
+    assert f"{ab[0].stage_path(stage)} was not fed by {ab[0].path}/" in refused(require_chained, ab[0])
+    feed(ab[0].path)
+    require_chained(ab[0])
+
+
+# ---------------------------------------------------------------- the specification as it was resolved
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda spec: spec["values"]["compare"].update(margin=99.0),
+        lambda spec: spec["values"].clear(),
+        lambda spec: spec.update(sha256="0" * 64),
+        lambda spec: spec.pop("external"),
+        lambda spec: spec.clear(),
+    ],
+)
+def test_a_specification_that_was_changed_by_hand_stops(ab, which, change):
+    path = ab[which].path / "spec.json"
+    spec = json.loads(path.read_text())
+    change(spec)
+    path.write_text(json.dumps(spec))
+    assert f"{path} was changed by hand" in refused(require_comparable, *ab)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '"spec"'])
+def test_a_specification_that_is_none_stops(ab, text):
+    (ab[0].path / "spec.json").write_text(text)
+    assert f"{ab[0].path / 'spec.json'} was changed by hand" in refused(require_comparable, *ab)
+
+
+def test_a_prototxt_that_is_not_the_recorded_one_stops(ab):
+    path = ab[1].prototxt("solver.prototxt")
+    path.write_text("base_lr: 1")
+    assert f"{path} is not what spec.json records" in refused(require_comparable, *ab)
+    path.unlink()
+    assert f"{path} is not what spec.json records" in refused(require_comparable, *ab)
+
+
+# ---------------------------------------------------------------- the same program
+
+
+@pytest.mark.parametrize("part", ["side", "code", "versions"])
+def test_runs_of_different_programs_are_told_apart_in_each_of_their_stages(ab, part):
+    a, _ = ab
+    other = RunFolder(link_run(a.path, a.path.parent / "other"))
+    require_same_program(a, other, STAGES)
+    change_parts(other.path, "svm", lambda parts: parts.update({part: "another"}))
+    for one, two in ((a, other), (other, a)):
+        said = refused(require_same_program, one, two, STAGES)
+        assert f"{one.stage_path('svm')} is of other {part} than {two.stage_path('svm')}" in said
+    require_same_program(a, other, [stage for stage in STAGES if stage != "svm"])
+
+
+def test_the_same_program_may_have_another_number_of_threads(ab):
+    a, _ = ab
+    other = RunFolder(link_run(a.path, a.path.parent / "other"))
+    write_stage(other, "svm", threads=16)
+    require_same_program(a, other, STAGES)

@@ -38,7 +38,8 @@ def brute_force(a: np.ndarray, b: np.ndarray) -> Difference:
 
     rows = [relative(p, q) for p, q in zip(x, y, strict=True)]
     norms = np.linalg.norm(x.ravel()) * np.linalg.norm(y.ravel())
-    kept = sorted(range(len(x)), key=lambda row: np.linalg.norm(x[row] - y[row]))[: len(x) - math.ceil(len(x) / 100)]
+    kept = sorted(range(len(x)), key=lambda row: np.linalg.norm(x[row] - y[row]))
+    kept = kept[: max(1, len(x) - math.ceil(len(x) / 100))]
     size = np.linalg.norm(x.ravel())
     return Difference(
         unequal=sum(p != q for p, q in zip(x.ravel(), y.ravel(), strict=True)),
@@ -298,12 +299,13 @@ def test_memory_does_not_grow_with_the_array(tmp_path, monkeypatch, shape):
     monkeypatch.setattr(module, "PIECE_BYTES", 1 << 20)
     a = np.lib.format.open_memmap(tmp_path / "a.npy", mode="w+", dtype=np.float32, shape=shape)  # sparse: zeros
     a[-1, -1] = 2.0
-    for name, measure, rows in (("difference", difference, a), ("worst row", worst_row_l2, a[-(1 << 14) :])):
+    for measure in (difference, max_abs, unequal_share, relative_l2, trimmed_l2, worst_row_l2):
+        rows = a[-(1 << 14) :] if measure is worst_row_l2 else a
         tracemalloc.start()
         measure(rows, rows)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert peak < 16 * (1 << 20) + 100 * shape[0], name
+        assert peak < 16 * (1 << 20) + 100 * shape[0], measure.__name__
     b = np.zeros(shape[1], np.float32)
     assert difference(a[-1:], b[None]).index == (0, shape[1] - 1)
 
@@ -341,10 +343,24 @@ def test_of_a_hundred_rows_the_worst_one_is_set_aside_and_no_more(rows, set_asid
     assert trimmed_l2(a, b) == pytest.approx(0.5 / math.sqrt(rows))
 
 
+def test_a_single_row_is_never_set_aside():
+    a, b = np.array([[3.0, 4.0]]), np.array([[3.0, 6.0]])
+    assert difference(a, b).trimmed_l2 == trimmed_l2(a, b) == relative_l2(a, b) == 0.4
+
+
 def test_a_row_is_judged_by_its_error_and_not_by_how_small_it_is():
     a = np.array([[100.0], [1e-6], [1.0]])
     b = np.array([[101.0], [2e-6], [1.0]])
     assert trimmed_l2(a, b) == pytest.approx(1e-6 / np.linalg.norm(a))
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("rows", [1, 200])
+def test_a_row_that_is_not_finite_is_never_set_aside(rows, value):
+    a = np.ones((rows, 3))
+    b = a.copy()
+    b[-1, 1] = value
+    assert math.isnan(trimmed_l2(a, b)) and math.isnan(trimmed_l2(b, a))
 
 
 @pytest.mark.parametrize("measure", [relative_l2, worst_row_l2, max_abs])

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
-from fake_pair import outputs, own, write_stage
+from fake_pair import change_parts, outputs, own, write_stage
 
-from compare.pair import FinishedRun
+from compare.pair import FinishedRun, own_draws
 from experiment import artifacts
-from experiment.artifacts import MANIFEST, RunFolder, write_json
+from experiment.artifacts import MANIFEST, RunFolder
 from experiment.errors import UserError
 
 
@@ -43,16 +43,15 @@ def test_a_damaged_array_is_refused_each_time(runs):
             run.array("clusters", "centroids")
 
 
-def test_a_stage_drew_itself_where_it_was_given_none_of_its_draws(runs, pair_of):
-    def drew(stage="transfer"):
-        return pair_of(runs.a, runs.b).drew_itself(stage)
+def test_draws_are_run_bs_own_where_any_of_them_is_not_run_as(runs):
+    def own(stage="transfer"):
+        return own_draws(RunFolder(runs.a), RunFolder(runs.b), stage)
 
-    assert not drew()
-    write_stage(RunFolder(runs.b), "transfer", drew_itself=True)
-    assert drew() and not drew("clusters")
-    assert not drew("svm")  # which draws nothing
-    run = RunFolder(runs.b)
-    manifest = run.require_manifest("transfer")
-    manifest["key_parts"]["draws"]["fc1_bias_initial"] = "0" * 64
-    write_json(run.stage_path("transfer") / MANIFEST, manifest)
-    assert not drew()
+    assert not own() and not own("svm")  # which draws nothing
+    for digest in ("0" * 64, None):  # another run's, or none
+        change_parts(runs.b, "transfer", lambda parts, d=digest: parts["draws"].update(fc1_bias_initial=d))
+        assert own() and not own("clusters")
+    write_stage(RunFolder(runs.b), "transfer", drew_itself=False)
+    assert not own()
+    write_stage(RunFolder(runs.a), "transfer", {("transfer", "fc2_weight_initial"): lambda w: -w})
+    assert own()  # run a's of now

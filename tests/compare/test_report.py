@@ -2,13 +2,17 @@
 
 import io
 import math
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
 
+from compare import report
 from compare.calibration import Calibration
 from compare.check import Check
 from compare.report import allowed_text, answer, differing, print_report, shown, table, value_text, worst_ratios
+from compare.stages import compare_stage
+from experiment.stages import STAGES
 
 
 def a_check(**values) -> Check:
@@ -131,7 +135,7 @@ def test_what_differs_around_the_runs_is_told_as_it_is():
 
 def an_answer(seeds: int, spread: float | None) -> dict:
     def found(difference, low, high, verdict):
-        return {"difference": difference, "with_seeds": {"interval_95": [low, high], "verdict": verdict}}
+        return {"difference": difference, "overall": {"interval_95": [low, high], "verdict": verdict}, "certain": True}
 
     rows = ("baseline_hr", "baseline_lr", "ours")
     maps = {
@@ -164,3 +168,29 @@ def test_what_there_is_not_is_not_printed(capsys):
     print_report([a_check()], [], [{"name": "threads", "a": "1", "b": "2"}], an_answer(1, None))
     out = capsys.readouterr().out
     assert "may differ" in out and out.index("threads") < out.index("DIFFERS") < out.index("end to end, mAP in percent")
+
+
+@pytest.mark.parametrize(("width", "wide"), [(149, False), (150, True)])
+def test_where_the_table_has_no_room_for_details_those_of_what_differs_follow_it(monkeypatch, capsys, width, wide):
+    monkeypatch.setattr(report, "PLAIN_WIDTH", width)
+    checks = [a_check(detail="first [red] word"), a_check(item="blob z", detail="another"),
+              a_check(item="fine", detail="no one asks", agrees=True)]  # fmt: skip
+    print_report(checks, [a_check(mode="chained", detail="and one more")], [], {})
+    rows, _, rest = capsys.readouterr().out.partition(" ok")  # the last row is that of what agrees
+    rest = " ".join(rest.split())
+    assert ("detail" in rows) == ("first [red] word" in rows) == wide
+    assert rest == ("no one asks" if wide else "isolated svm, x of ours: first [red] word "
+                    "isolated svm, x of blob z: another chained svm, x of ours: and one more")  # fmt: skip
+
+
+def test_without_details_120_columns_fold_no_number_and_no_verdict(runs, pair_of):
+    def checks(mode):
+        found = [check for stage in STAGES for check in compare_stage(stage, pair_of(runs.a, runs.b, mode))]
+        return [replace(check, value=1.23e-10, agrees=False, calibration=calibrated(230.0)) for check in found]
+
+    sides = checks("isolated"), checks("chained")
+    console = Console(width=120, file=io.StringIO())
+    console.print(table(*sides, details=False))
+    text = console.file.getvalue()
+    rows = [len(shown(side)) for side in sides]
+    assert text.count("1.23e-10") == sum(rows) and text.count("2.3e+02") == text.count("DIFFERS") == max(rows)

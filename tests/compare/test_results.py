@@ -5,12 +5,14 @@ import math
 import sys
 
 import pytest
-from fake_pair import write_run
+from fake_pair import link_run
 
 from compare import results
 from compare.check import TOLERANCES, read_tolerances
+from compare.end_to_end import LEAST_SEEDS
 from compare.results import (
     AGREEMENT,
+    NEEDED,
     agreement_table,
     backbone_text,
     end_to_end_table,
@@ -19,7 +21,7 @@ from compare.results import (
     selftest_table,
     with_blocks,
 )
-from experiment.artifacts import sha256_json
+from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError
 from experiment.spec import read_profile
 from experiment.stages import ROWS, STAGES
@@ -61,11 +63,11 @@ def a_result(**changes):
         allowed = {"isolated": bounds[quantity].isolated, "chained": bounds[quantity].chained}
         return {mode: {"value": 1.5e-7, "allowed": bound, "item": "x"} for mode, bound in allowed.items()}
 
-    judged = {"difference": 1.5, "with_seeds": {"interval_95": [-0.25, 3.25], "verdict": "undecided"}}
+    judged = {"difference": 1.5, "overall": {"interval_95": [-0.25, 3.25], "verdict": "undecided"}, "certain": True}
     sides = {row: {"mean": 20.0, "spread": 1.25, "seeds": [19.0, 21.0]} for row in ROWS}
     end_to_end = {
         "seeds": 2, "map": {"a": sides, "b": sides}, "a_minus_b": dict.fromkeys(ROWS, judged),
-        "ours_minus_baseline_lr": {"a": judged, "b": {**judged, "with_seeds": {"interval_95": [0.5, 2.5]}}},
+        "ours_minus_baseline_lr": {"a": judged, "b": {**judged, "overall": {"interval_95": [0.5, 2.5]}}},
     }  # fmt: skip
     floors = {"ratio": 1.25, "item": "x"}
     return {
@@ -161,31 +163,71 @@ def test_a_self_tests_record_is_taken_over(project, tmp_path):
     assert "| another | svm ours |" in (folder / "README.md").read_text() and run("--check") == 0
 
 
-def comparison(folder, calibrated=True, seeds=5, **keys):
-    """A finished comparison of two toy runs, as `make seeds compare` leaves it."""
-    runs = {side: write_run(folder / side) for side in ("caffe", "torch")}
-    found = {side: {stage: run.require_manifest(stage)["key"] for stage in STAGES} for side, run in runs.items()}
-    result = {"runs": {"a": {"keys": found["caffe"] | keys}, "b": {"keys": found["torch"]}}, "calibrated": calibrated,
-              "end_to_end": {"seeds": seeds}, "agrees": True, "sentence": "agree", "k": 3.0, "checks": []}  # fmt: skip
-    (folder / "compare.json").write_text(json.dumps(result))
-    return folder
+@pytest.fixture
+def comparison(tmp_path, templates):
+    """`comparison(change)`: the folder of a finished comparison, as `make seeds compare` leaves it, and a change of it.
+
+    change : of compare.json's value, in place.
+    """
+    folders = {"a": ["caffe"], "b": ["torch"],
+               **{name: [f"more/{name}-{i}" for i in range(count)] for name, count in NEEDED.items()}}  # fmt: skip
+
+    def write(change=lambda result: None):
+        runs = {name: [link_run(templates["caffe"], tmp_path / path) for path in paths]
+                for name, paths in folders.items()}  # fmt: skip
+        for path in (*runs["seeds_a"], *runs["seeds_b"]):
+            (path / "10-resnet101").unlink()
+        result = {"runs": {name: [{"path": str(path), "keys": keys(path)} for path in paths]
+                           for name, paths in runs.items()},
+                  "end_to_end": {"seeds": LEAST_SEEDS}, "agrees": True, "sentence": "agree", "k": 3.0,
+                  "checks": []}  # fmt: skip
+        change(result)
+        (tmp_path / "compare.json").write_text(json.dumps(result))
+        return tmp_path
+
+    return write
 
 
-def test_a_finished_comparison_is_taken(project, tmp_path):
+def keys(path):
+    manifests = {stage: RunFolder(path).manifest(stage) for stage in STAGES}
+    return {stage: found and found["key"] for stage, found in manifests.items()}
+
+
+def test_a_finished_comparison_is_taken(project, comparison):
     folder, _ = project
-    results.take("toy", comparison(tmp_path / "run"))
-    assert json.loads((folder / "results" / "toy.json").read_text())["end_to_end"] == {"seeds": 5}
+    results.take("toy", comparison())
+    assert json.loads((folder / "results" / "toy.json").read_text())["end_to_end"] == {"seeds": LEAST_SEEDS}
 
 
-@pytest.mark.parametrize(
-    ("changes", "says"),
-    [({"svm": "0" * 64}, "older than"), ({"calibrated": False}, "make seeds compare"), ({"seeds": 1}, "make seeds")],
-)
-def test_a_comparison_that_is_stale_or_not_whole_is_not_taken(project, tmp_path, changes, says):
-    folder, _ = project
-    with pytest.raises(UserError, match=says):
-        results.take("toy", comparison(tmp_path / "run", **changes))
-    assert not (folder / "results" / "toy.json").exists()
+def not_taken(project, run) -> str:
+    with pytest.raises(UserError) as caught:
+        results.take("toy", run)
+    assert not (project[0] / "results" / "toy.json").exists()
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["a", "b", *NEEDED])
+@pytest.mark.parametrize("stage", ["svm", "resnet101"])
+def test_a_comparison_that_is_older_than_any_stage_of_any_of_its_runs_is_not_taken(project, comparison, name, stage):
+    run = comparison(lambda result: result["runs"][name][-1]["keys"].update({stage: "0" * 64}))
+    path = json.loads((run / "compare.json").read_text())["runs"][name][-1]["path"]
+    assert f"is older than {RunFolder(path).stage_path(stage)}" in not_taken(project, run)
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_a_comparison_without_all_that_is_shown_is_not_taken(project, comparison, name):
+    run = comparison(lambda result: result["runs"][name].pop())
+    assert f"lacks some of {name}: run `make seeds compare`" in not_taken(project, run)
+
+
+def test_a_comparison_without_an_answer_is_not_taken(project, comparison):
+    assert "lacks some of end_to_end" in not_taken(project, comparison(lambda result: result.update(end_to_end=None)))
+
+
+@pytest.mark.parametrize("name", ["a", "b"])
+def test_a_comparison_of_other_runs_than_those_beside_it_is_not_taken(project, comparison, name):
+    run = comparison(lambda result: result["runs"].update({name: result["runs"]["isolated"]}))
+    assert "is of other runs than those beside it" in not_taken(project, run)
 
 
 def test_without_results_or_with_an_unsafe_name_nothing_is_written(project):

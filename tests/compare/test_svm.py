@@ -1,4 +1,4 @@
-"""Support vectors in common, objectives, the third route of the area AP, and rank swaps behind a changed AP."""
+"""Support vectors in common, objectives, the third route of both APs, and rank swaps behind a changed AP."""
 
 import itertools
 import math
@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from fake_pair import CLASSES, LABELS_TEST, MACHINE, N, metrics_of, outputs, write_stage
+from fake_pair import CLASSES, LABELS_TEST, MACHINE, MISSING, N, metrics_of, outputs, write_stage
 
 from compare.stages import compare_stage
 from compare.svm import rank_swaps, told_swaps
@@ -73,6 +73,56 @@ def test_a_decision_value_is_judged_by_its_greatest_difference(runs, pair_of):
         assert check.value == pytest.approx(by) and check.agrees is agrees and "(5, 1)" in check.detail
 
 
+@pytest.mark.parametrize("change", [0.0, 1e-12, -3.0])
+def test_an_objective_of_zero_is_left_by_any_other(runs, pair_of, change):
+    for run, value in ((runs.a, 0.0), (runs.b, change)):
+        ours = {name: {**MACHINE, "objective": value if name == "cat" else -1.0} for name in CLASSES}
+        write_stage(RunFolder(run), "svm", {("svm", "summary"): lambda s, ours=ours: {**s, "ours": ours}})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["objective", "ours"]
+    assert check.value == (math.inf if change else 0.0) and check.agrees is (change == 0.0)
+
+
+@pytest.mark.parametrize(("share", "agrees"), [(0.1, True), (-0.1, True), (0.3, False), (-3.0, False)])
+def test_a_decision_value_is_judged_as_a_share_of_its_classs_spread(runs, pair_of, share, agrees):
+    scores = outputs()["svm"]["ours"].copy()
+    scores[5, 1] += share * np.sqrt(np.mean((scores[:, 1] - scores[:, 1].mean()) ** 2))  # of run a's
+    scores[:, 0] += share / 10 * scores[:, 0].std()
+    write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda _: scores})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["decision_of_spread", "ours"]
+    assert check.value == pytest.approx(abs(share)) and check.agrees is agrees and "of 3 classes" in check.detail
+
+
+@pytest.mark.parametrize(("spread", "steep"), [(1.01e-4, True), (0.99e-4, False)])
+def test_where_the_solvers_stopping_is_the_spread_its_share_is_not_judged(runs, pair_of, spread, steep):
+    """A class is flat below 100 stopping tolerances; one flat class hides no other."""
+
+    def flat(scores):
+        scores = scores.copy()
+        scores[:, 1] *= spread / scores[:, 1].std()
+        return scores
+
+    def turned(scores, column):
+        scores = flat(scores)
+        scores[:, column] *= -1
+        return scores
+
+    write_stage(RunFolder(runs.a), "svm", {("svm", "ours"): flat})
+    for column, agrees in ((1, not steep), (2, False)):
+        write_stage(RunFolder(runs.b), "svm", {("svm", "ours"): lambda s, c=column: turned(s, c)})
+        found = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))
+        check = found["decision_of_spread", "ours"]
+        assert check.agrees is agrees and (check.value > 1) is not agrees
+        assert check.detail == f"worst of {2 + steep} classes that are not flat"
+        assert found["decision_max_abs", "ours"].numbers["flat_classes"] == ["cat"] * (not steep)
+
+
+def test_where_all_classes_are_flat_no_share_is_left_to_judge(runs, pair_of):
+    for run, sign in ((runs.a, 1), (runs.b, -1)):
+        write_stage(RunFolder(run), "svm", {("svm", "ours"): lambda s, sign=sign: sign * 1e-6 * s})
+    found = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))
+    assert found["decision_of_spread", "ours"].value == 0.0 and found["decision_max_abs", "ours"].agrees
+
+
 # ---------------------------------------------------------------- metrics
 
 
@@ -83,9 +133,8 @@ def test_ap_and_map_are_judged_per_row_and_variant_with_both_sides_values(runs, 
     write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): change})
     found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b)))
     assert {key for key, check in found.items() if not check.agrees} == {
-        ("ap", "ours 11point"),
-        ("map", "ours 11point"),
-    }
+        ("ap", "ours 11point"), ("map", "ours 11point"), ("third_route", "ours of b"),
+    }  # fmt: skip
     ours = outputs()["metrics"]["metrics"]["ours"]
     ap, overall = found["ap", "ours 11point"], found["map", "ours 11point"]
     errors = np.abs(np.array([0.5, 0.25, 0.75]) - ours["ap_11point"])
@@ -118,30 +167,41 @@ def trapezoid_area(scores, positive):
     return float(np.sum(np.diff(recall) * (precision[1:] + precision[:-1]) / 2))
 
 
-def with_area(definition):
-    """The metrics with the area AP of another definition or of other images, alike on both sides."""
+def with_ap(variant, definition):
+    """The metrics with the AP of another definition or of other images, alike on both sides."""
 
     def change(metrics):
         changed = {}
         for row, values in metrics.items():
-            area = [definition(outputs()["svm"][row][:, c], LABELS_TEST[:, c]) for c in range(len(CLASSES))]
-            changed[row] = {**values, "ap_area": area, "map_area": float(np.mean(area))}
+            aps = [definition(outputs()["svm"][row][:, c], LABELS_TEST[:, c]) for c in range(len(CLASSES))]
+            changed[row] = {**values, f"ap_{variant}": aps, f"map_{variant}": float(np.mean(aps))}
         return changed
 
     return change
 
 
-OTHER_AREAS = {
-    "trapezoid": lambda score, label: trapezoid_area(score[label != 0], label[label != 0] == 1),
-    "difficult as negative": lambda score, label: float(np.mean(
-        [np.mean(label[score >= s] == 1) for s in score[label == 1]])),
+def at_recalls(steps, scores, positive):
+    """The mean over the recalls of the best precision at that recall or beyond."""
+    found = np.cumsum(positive[np.argsort(-scores)])
+    precision = found / np.arange(1, len(found) + 1)
+    return float(np.mean([precision[found >= step * found[-1] - 1e-12].max() for step in steps]))
+
+
+OTHER_APS = {
+    "trapezoid": ("area", lambda score, label: trapezoid_area(score[label != 0], label[label != 0] == 1)),
+    "difficult as negative": ("area", lambda score, label: float(np.mean(
+        [np.mean(label[score >= s] == 1) for s in score[label == 1]]))),
+    "without recall 0": ("11point", lambda score, label: at_recalls(
+        np.arange(1, 11) / 10, score[label != 0], label[label != 0] == 1)),
+    "11 points with difficult as negative": ("11point", lambda score, label: at_recalls(
+        np.arange(11) / 10, score, label == 1)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("definition", OTHER_AREAS)
-def test_an_area_ap_of_another_definition_is_found_even_where_both_sides_have_it(runs, pair_of, definition):
+@pytest.mark.parametrize("definition", OTHER_APS)
+def test_an_ap_of_another_definition_is_found_even_where_both_sides_have_it(runs, pair_of, definition):
     for run in (runs.a, runs.b):
-        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_area(OTHER_AREAS[definition])})
+        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_ap(*OTHER_APS[definition])})
     for mode in ("isolated", "chained"):
         bad = {key for key, check in by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode))).items()
                if not check.agrees}  # fmt: skip
@@ -156,7 +216,7 @@ def test_the_mean_precision_at_the_positives_is_the_third_route(runs, pair_of):
         return float(np.mean([np.mean(label[used & (score >= s)] == 1) for s in score[label == 1]]))
 
     for run in (runs.a, runs.b):
-        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_area(definition)})
+        write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): with_ap("area", definition)})
     checks = compare_stage("metrics", pair_of(runs.a, runs.b))
     assert all(check.agrees for check in checks) and any(check.quantity == "third_route" for check in checks)
 
@@ -169,6 +229,12 @@ def test_isolated_metrics_are_those_of_run_as_decision_values_and_chained_of_its
         found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode)))
         assert all(found["third_route", f"{row} of b"].agrees is agrees for row in ROWS)
         assert all(found["third_route", f"{row} of a"].agrees for row in ROWS)
+
+
+def test_isolated_metrics_have_nothing_to_do_with_run_bs_decision_values(runs, pair_of):
+    write_stage(RunFolder(runs.b), "svm", {("svm", row): lambda _: MISSING for row in ROWS})
+    assert all(check.agrees for check in compare_stage("metrics", pair_of(runs.a, runs.b)))
+    assert not all(check.agrees for check in compare_stage("metrics", pair_of(runs.a, runs.b, "chained")))
 
 
 @pytest.mark.parametrize("spoil", [lambda s: s[:-1], lambda s: s[:, :-1], lambda s: np.where(s == s.max(), np.nan, s)])
@@ -278,7 +344,7 @@ def test_metrics_of_fewer_classes_on_both_sides_never_agree(runs, pair_of):
             ("metrics", "metrics"): lambda m: {**m, "ours": {**m["ours"], "ap_11point": m["ours"]["ap_11point"][:-1]}}
         })  # fmt: skip
     bad = [check for check in compare_stage("metrics", pair_of(runs.a, runs.b)) if not check.agrees]
-    assert [check.item for check in bad] == ["ours 11point"] and "classes" in bad[0].detail
+    assert [check.item for check in bad] == ["ours 11point", "artifact"] and "classes" in bad[0].detail
 
 
 def test_decision_values_of_too_few_images_do_not_stop_the_comparison_of_metrics(runs, pair_of):

@@ -1,5 +1,6 @@
 """Tolerances: k, a bound and a reason for all that is judged; and what agrees with a bound and a calibration."""
 
+import itertools
 import math
 import tomllib
 
@@ -14,6 +15,7 @@ from compare.check import (
     Judge,
     Tolerance,
     Tolerances,
+    badness,
     json_number,
     read_tolerances,
 )
@@ -53,6 +55,19 @@ def test_the_bounds_that_were_promised(tolerances):
     }  # fmt: skip
     for name, bound in promised.items():
         assert tolerances.bounds[name].isolated <= bound and tolerances.bounds[name].bound == AT_MOST
+
+
+def test_what_a_tie_or_the_specification_decides_has_no_floors_or_no_number(tolerances):
+    assert not tolerances.bounds["images.max_abs"].floors_judge  # one grey level is many floors
+    margin = tolerances.bounds["end_to_end.least_map_difference"]
+    assert (margin.isolated, margin.chained, margin.bound) == (None, None, AT_MOST)
+
+
+@pytest.mark.parametrize(("bound", "worst_last"), [(AT_MOST, [-1.0, 0.0, 0.5, math.inf, math.nan]),
+                                                   (AT_LEAST, [math.inf, 0.5, 0.0, -1.0, math.nan])])  # fmt: skip
+def test_a_value_is_the_worse_the_farther_it_is_to_its_bounds_wrong_side_and_nan_is_the_worst(bound, worst_last):
+    for values in itertools.permutations(worst_last):
+        assert str(sorted(values, key=lambda value: badness(value, bound))) == str(worst_last)
 
 
 @pytest.mark.parametrize("mode", MODES)

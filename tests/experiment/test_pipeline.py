@@ -10,6 +10,7 @@ from fake_side import FakeSide, downstream, write_module, write_spec
 
 from experiment.errors import UserError
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
+from experiment.threads import other_threads
 
 SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
 PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
@@ -135,6 +136,25 @@ def test_only_the_batch_variation_changes_the_batch(side, tmp_path):
     varied = FakeSide(caffe.folder, tmp_path / "varied", side="caffe")
     varied.reproduce("--vary", "batch", "--inputs", caffe.run.path, "--draws", caffe.run.path)
     assert [varied.stages("features")[0].batch_size(size) for size in (1, 2, 9)] == [2, 1, 4]
+
+
+def test_only_where_threads_are_varied_another_number_of_them_is_another_result(tmp_path):
+    side = FakeSide(tmp_path / "side", tmp_path / "run")
+    side.reproduce("--threads", "2")
+    assert side.reproduce("--threads", "1") == [] and other_threads(side.run) == 1
+    varied = FakeSide(side.folder, tmp_path / "varied")
+    options = ("--vary", "threads", "--inputs", side.run.path, "--draws", side.run.path)
+    assert varied.reproduce(*options, "--threads", "1") == list(VARIATIONS["torch"]["threads"])
+    assert varied.reproduce(*options, "--threads", "1") == []
+    assert varied.reproduce(*options, "--threads", "3") == list(VARIATIONS["torch"]["threads"])
+
+
+def test_the_other_number_of_threads_is_one_that_no_stage_had(side):
+    side.reproduce("--threads", "1")
+    assert other_threads(side.run) == 2
+    write_spec(side.run.path, svm=3)
+    side.reproduce("--threads", "2")  # svm and metrics alone
+    assert other_threads(side.run) == 3
 
 
 def test_a_varied_run_needs_the_inputs_of_another(side):
