@@ -326,6 +326,14 @@ MISTAKES = [
         "svm baseline_hr",
     ),
     Entry("C = 10", SVM, 'spec["c"]', "10.0", "svm baseline_hr"),
+    Entry("C = 10 for Ours alone", SVM, 'spec["c"]', '(10.0 if row == "ours" else spec["c"])', "svm ours"),
+    Entry(
+        "decision values of Ours without rho",
+        SVM,
+        "(dual @ train_rows).T - rho)",
+        '(dual @ train_rows).T - rho * (row != "ours"))',
+        "svm ours",
+    ),
     Entry(
         "difficult as negatives, in training",
         SVM,
