@@ -244,7 +244,7 @@ MALFORMED = [
     ("features", "blob_names", lambda names: None),
     ("clusters", "summary", lambda summary: {}),
     ("clusters", "summary", lambda summary: [1]),
-    ("clusters", "summary", lambda summary: {**summary, "inertia": "none\nat all"}),
+    ("clusters", "summary", lambda summary: {**summary, "inertia": "none at all"}),
     ("svm", "summary", lambda summary: {**summary, "ours": dict.fromkeys(summary["ours"], {})}),
     ("metrics", "metrics", lambda metrics: {}),
     ("metrics", "metrics", lambda metrics: [metrics]),
@@ -262,5 +262,16 @@ def test_outputs_that_make_no_sense_are_a_departure_of_their_stage(runs, pair_of
         (bad,) = [
             check for check in failing(compare_stage(stage, pair_of(runs.a, runs.b, mode))) if check.item == "artifact"
         ]
-        assert bad.stage == stage and math.isnan(bad.value) and "\n" not in bad.detail
+        assert bad.stage == stage and math.isnan(bad.value)
         assert bad.detail.startswith(f"not a {stage} stage's outputs (")
+
+
+@pytest.mark.parametrize("error", [KeyError, IndexError, TypeError, ValueError])
+def test_what_was_compared_before_an_output_made_no_sense_is_kept(runs, pair_of, monkeypatch, error):
+    def one_check_and_no_more(pair):
+        yield pair.judge.check("index", "unequal", "classes", 0.0)
+        raise error("two\nlines")
+
+    monkeypatch.setitem(STAGE_CHECKS, "index", one_check_and_no_more)
+    kept, bad = compare_stage("index", pair_of(runs.a, runs.b))
+    assert kept.agrees and not bad.agrees and "two" in bad.detail and "\n" not in bad.detail

@@ -23,7 +23,7 @@ from scipy.stats import t as students_t
 
 from compare.bootstrap import equivalence, paired_differences, resamples
 from compare.check import Judge
-from compare.end_to_end import LEAST_SEEDS, SEED_STAGES, STANDARD_ERRORS, checks, claim, end_to_end, seed_pairs
+from compare.end_to_end import SEED_STAGES, STANDARD_ERRORS, checks, claim, end_to_end, seed_pairs
 from experiment.artifacts import MANIFEST, RunFolder
 from experiment.errors import UserError
 from experiment.stages import ROWS, STAGES
@@ -276,12 +276,12 @@ def test_chance_fails_a_difference_of_just_the_margin_as_rarely_as_students_t_sa
         overall = equivalence(difference, paired_differences(*sides, number), MARGIN).as_json()
         found = {"difference": difference, "overall": overall, "certain": True}
         failed += not next(checks({"a_minus_b": {"ours": found}, "margin": MARGIN}, [], judge)).agrees
-    assert STANDARD_ERRORS == 4 and (rate < 0.01) == (seeds >= LEAST_SEEDS)
+    assert STANDARD_ERRORS == 4 and (rate < 0.01) == (seeds >= 5)
     assert failed / times == pytest.approx(rate, abs=4 * (rate / times) ** 0.5)
 
 
 @pytest.mark.parametrize("own", [False, True])
-@pytest.mark.parametrize("count", [1, LEAST_SEEDS - 1, LEAST_SEEDS])
+@pytest.mark.parametrize("count", [1, 4, 5])
 def test_what_a_seed_has_a_part_in_is_undecided_below_five_seeds(ab, seeds, judge, count, own):
     for name, scores in (("a", PERFECT), ("b", -PERFECT)):
         score(seeds[0] / name, ours=scores, baseline_hr=scores)
@@ -290,7 +290,7 @@ def test_what_a_seed_has_a_part_in_is_undecided_below_five_seeds(ab, seeds, judg
             write_stage(RunFolder(seeds[0] / "b"), stage, drew_itself=False)
     pairs = [(RunFolder(seeds[0] / "a"), RunFolder(seeds[0] / "b"))] * count
     summary = end_to_end(ab[0], pairs)
-    enough = count == LEAST_SEEDS
+    enough = count == 5
     certain = {"baseline_hr": True, "baseline_lr": True, "ours": enough or not own}
     found = {check.item: check for check in checks(summary, pairs, judge) if check.quantity == "least_map_difference"}
     for row, known in certain.items():
@@ -373,6 +373,19 @@ def test_inertia_is_judged_by_its_mean_over_the_seeds(ab, seeds, judge, factors,
     assert check.value == pytest.approx(by, abs=1e-9) and check.agrees is agrees
 
 
+@pytest.mark.parametrize(("shares", "agrees"), [((0.0, 0.0), True), ((0.03, 0.0), True), ((0.03, 0.03), False)])
+def test_inertia_of_none_is_judged_as_a_share_of_the_scatter(ab, seeds, judge, shares, agrees):
+    scatter = 6 * outputs()["features"]["hr_trainval"].astype(float).var(axis=0).sum()
+    for path, share in zip(seeds, shares, strict=True):
+        for name, inertia in (("a", 0.0), ("b", share * scatter)):
+            change = {("clusters", "summary"): lambda s, inertia=inertia: {**s, "inertia": inertia}}
+            write_stage(RunFolder(path / name), "clusters", change)
+            feed(path / name)
+    pairs = seed_pairs(seeds, *ab)
+    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge))["inertia", "clusters"]
+    assert check.value == pytest.approx(statistics.mean(shares), abs=1e-12) and check.agrees is agrees
+
+
 def test_the_least_adjusted_rand_index_of_all_seeds_is_shown(ab, seeds, judge):
     write_stage(RunFolder(seeds[1] / "b"), "clusters", {("clusters", "assignments"): lambda a: np.sort(a)})
     feed(seeds[1] / "b")
@@ -408,6 +421,6 @@ def test_a_gain_is_claimed_only_where_the_interval_leaves_out_zero(interval, sai
 def test_the_claim_is_about_ours_minus_baseline_lr(ab):
     score(ab[0].path, ours=PERFECT, baseline_lr=-PERFECT)
     score(ab[1].path, ours=-PERFECT, baseline_lr=PERFECT)
-    for count, said in ((1, ("undecided", "undecided")), (LEAST_SEEDS, ("gain", "loss"))):
+    for count, said in ((1, ("undecided", "undecided")), (5, ("gain", "loss"))):
         summary = end_to_end(ab[0], [ab] * count)["ours_minus_baseline_lr"]
         assert (claim(summary["a"]), claim(summary["b"])) == said
