@@ -7,14 +7,28 @@ MEAN ?=
 SET ?=
 THREADS ?= 0
 SEEDS ?= 5
+LIMIT ?=
+IMAGESETS ?=
+NAME ?= voc2007
+FROM ?=
+FILE ?=
+N1 ?=
+N2 ?=
 CAFFE_RUNTIME ?= auto
 PIP_ARGS ?=
 PHOTOGRAPHS ?=
+PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/torch/09-metrics/manifest.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+
+# What `make data weights` left is what PROFILE=paper takes where nothing else is named.
+ifeq ($(PROFILE),paper)
+DEVKIT := $(or $(DEVKIT),$(wildcard data/voc2007/VOCdevkit))
+WEIGHTS := $(or $(WEIGHTS),$(wildcard data/weights/ResNet-101-model.caffemodel))
+endif
 
 # Each data set has its own run: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
 DEVKIT_NAME := $(notdir $(patsubst %/VOC2007,%,$(abspath $(DEVKIT))))
-RUN ?= runs/$(PROFILE)$(if $(DEVKIT),-$(DEVKIT_NAME))
+RUN ?= runs/$(PROFILE)$(if $(DEVKIT),-$(DEVKIT_NAME))$(if $(LIMIT),-limit$(LIMIT))
 override RUN := $(abspath $(RUN))
 
 VENV := $(CURDIR)/.venv
@@ -32,22 +46,24 @@ devkit_path := $(DEVKIT)
 endif
 
 resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path),--devkit '$(devkit_path)') \
-	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(foreach s,$(SET),--set '$(s)') --run
+	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(if $(LIMIT),--limit $(LIMIT)) $(foreach s,$(SET),--set '$(s)') --run
 # Make's lists are parted by blanks, so a path cannot hold one.
-$(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
+$(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS FILE,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
 $(if $(filter-out 1,$(words $(THREADS)))$(shell printf '%s' '$(THREADS)' | tr -d 0-9),$(error THREADS=$(THREADS) must be a whole number; 0 is all))
 $(if $(filter-out 1,$(words $(SEEDS)))$(shell printf '%s' '$(SEEDS)' | tr -d 0-9),$(error SEEDS=$(SEEDS) must be a whole number))
+$(if $(filter voc2007 caltech101,$(NAME)),,$(error NAME=$(NAME) must be voc2007 or caltech101))
+$(if $(LIMIT),$(if $(filter-out 1,$(words $(LIMIT)))$(shell printf '%s' '$(LIMIT)' | tr -d 0-9),$(error LIMIT=$(LIMIT) must be a number of images)))
 
 # What the container must see besides the project: paths outside it that the user named.
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container devkit caffe-reproduce torch-reproduce compare compare-selftest seeds test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render stand-in test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS='
+	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS='
 	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
@@ -58,16 +74,22 @@ $(VENV)/.ready: pyproject.toml docker/setup-venv
 container: ## prepare the container with the real Caffe and say which runtime is used
 	docker/run --build
 
+data: $(VENV)/.ready ## get a data set into data/NAME: NAME=voc2007 (PROFILE=paper needs it) or caltech101
+	$(PY) -m fetch.$(NAME) '$(CURDIR)/data/$(NAME)'
+
+weights: $(VENV)/.ready ## get the Model Zoo's ResNet-101, or convert a descendant of it (FROM=keras|matconvnet|torch FILE=)
+	$(PY) -m fetch.weights '$(CURDIR)/data/weights' $(if $(FROM),--from '$(FROM)') $(if $(FILE),--file '$(FILE)')
+
 devkit: $(VENV)/.ready ## generate the embedded profile's devkit (VOC2007 layout) under data/
 	$(PY) -m embedded.devkit '$(GENERATED_DEVKIT)'
 
 caffe-reproduce: $(VENV)/.ready $(devkit_target) ## run the literal side: real Caffe in the container
 	$(resolve) '$(RUN)/caffe'
-	docker/run --write '$(RUN)/caffe' $(reads) -- python3 -m caffe_impl '$(RUN)/caffe' --threads $(THREADS)
+	docker/run --write '$(RUN)/caffe' $(reads) -- python3 -m caffe_impl '$(RUN)/caffe' --plan --threads $(THREADS)
 
 torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from the Caffe run's draws where there is one)
 	$(resolve) '$(RUN)/torch'
-	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --plan --threads $(THREADS)
 
 # One side run otherwise, fed by the Caffe side's run: the port in float64, which is the reference, and what the noise
 # floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): the option for threads.
@@ -107,6 +129,21 @@ endef
 
 seeds: caffe-reproduce torch-reproduce ## run both sides from SEEDS other draws each; `make compare` then tells the spread
 	$(foreach n,$(shell seq $(SEEDS)),$(call seed_runs,$(n)))
+
+table1: caffe-reproduce torch-reproduce ## Table 1 of both sides beside the paper's
+	$(PY) -m paper.table1 '$(RUN)'
+
+grid: torch-reproduce ## train every N1 x N2 with the port, and print Table 2 beside the paper's (N1="256 512" N2=)
+	$(PY) -m paper.grid '$(RUN)' $(if $(N1),--n1 $(N1)) $(if $(N2),--n2 $(N2)) --threads $(THREADS)
+
+figures: torch-reproduce ## figures 1 and 3 by t-SNE, with kNN accuracy and silhouette beside them
+	$(PY) -m paper.figures '$(RUN)'
+
+render: $(VENV)/.ready ## write tables and figures of the finished runs into docs/results (PAPER="name=run ...")
+	$(PY) -m paper.render $(foreach p,$(PAPER),'$(p)') --threads $(THREADS)
+
+stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
+	$(PY) -m embedded.standin '$(IMAGESETS)' '$(CURDIR)/data/stand-in'
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One

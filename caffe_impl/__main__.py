@@ -62,7 +62,8 @@ def main() -> int:
     from experiment.stages import STAGES
 
     modules = {name: importlib.import_module(f"caffe_impl.{name}") for name in STAGES}
-    return pipeline.main("caffe", modules, versions)
+    speed = importlib.import_module("caffe_impl.speed")
+    return pipeline.main("caffe", modules, versions, measure=speed.seconds_of_stages)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Stage features: the backbone's feature blob for HR and LR images of both splits."""
 
+from typing import Iterable
+
 import caffe
 import numpy as np
 
 from caffe_impl.net import all_blobs, forward_images, load_net, read_mean, write_blobs
-from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
@@ -12,26 +13,28 @@ from experiment.stages import RESOLUTIONS, SPLITS
 
 
 def extract_features(
-    net: caffe.Net, images_bgr: np.ndarray, mean: np.ndarray, blob: str, batch_size: int, label: str = "features"
-) -> np.ndarray:
-    """Run images through a net in batches, the last one smaller, and keep one blob (paper 4.2).
+    net: caffe.Net, images_bgr: np.ndarray, mean: np.ndarray, blob: str, features: np.ndarray, cuts: Iterable[slice]
+) -> None:
+    """Run images through a net, batch by batch, and keep one blob (paper 4.2).
 
     Parameters
     ----------
     images_bgr : (n, H, W, 3) uint8.
     mean : grey levels to subtract, float32, (3,) or (3, H, W), blue first.
     blob : the blob's name; it must have one row an image.
-
-    Returns (n, D) float32, the blob's rows made flat. Raises `UserError` where the net has no such blob.
+    features : (n, D) float32, filled with the blob's rows made flat.
+    cuts : the batches.
     """
+    for batch in cuts:
+        forward_images(net, images_bgr[batch], mean)
+        features[batch] = net.blobs[blob].data.reshape(batch.stop - batch.start, -1)
+
+
+def feature_length(net: caffe.Net, blob: str) -> int:
+    """How many values of a blob there are an image. Raises `UserError` where the net has no such blob."""
     if blob not in net.blobs:
         raise UserError(f"features.blob = {blob!r} is no blob of the backbone: SET=features.blob=<one of its tops>")
-    n = len(images_bgr)
-    rows = []
-    for batch in progress(batches(n, batch_size), n, "images", label, step=batch_size):
-        forward_images(net, images_bgr[batch], mean)
-        rows.append(net.blobs[blob].data.reshape(batch.stop - batch.start, -1).copy())
-    return np.concatenate(rows)
+    return int(np.prod(net.blobs[blob].data.shape[1:]))
 
 
 def run(stage: Stage) -> None:
@@ -46,7 +49,9 @@ def run(stage: Stage) -> None:
         for resolution in RESOLUTIONS:
             name = f"{resolution}_{split}"
             images = stage.inputs.array("images", name)[: stage.limit]
-            features = extract_features(net, images, mean, spec["blob"], batch_size, f"features {name}")
-            stage.out.array(name, features)
+            shape = (len(images), feature_length(net, spec["blob"]))
+            todo = stage.out.rows([name], shape, "float32", batch_size)
+            cuts = progress(todo, todo.count, "images", f"features {name}", step=batch_size)
+            extract_features(net, images, mean, spec["blob"], todo.arrays[0], cuts)
     images = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
     write_blobs(stage.out, all_blobs(net, images, mean, stage.batch_size(len(images))))

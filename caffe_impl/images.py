@@ -9,6 +9,8 @@ from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import SPLITS
 
+CHUNK = 64  # images are kept so many at a time where the stage is stopped
+
 
 def hr_and_lr(
     image_bgr: np.ndarray, hr_size: int, lr_size: int, lr_from: str, antialias: bool
@@ -45,8 +47,10 @@ def run(stage: Stage) -> None:
     sha256 = stage.inputs.json("index", "image_sha256")
     for split in SPLITS:
         ids = stage.inputs.json("index", f"ids_{split}")
-        hr = stage.out.create(f"hr_{split}", (len(ids), size, size, 3), "uint8")
-        lr = stage.out.create(f"lr_{split}", (len(ids), size, size, 3), "uint8")
-        for row, image_id in enumerate(progress(ids, len(ids), "images", f"images {split}")):
-            image = read_jpeg(folder / f"{image_id}.jpg", sha256[image_id])
-            hr[row], lr[row] = hr_and_lr(image, size, spec["lr_size"], spec["lr_from"], spec["antialias"])
+        shape = (len(ids), size, size, 3)
+        todo = stage.out.rows([f"hr_{split}", f"lr_{split}"], shape, "uint8", CHUNK)
+        hr, lr = todo.arrays
+        for rows in progress(todo, todo.count, "images", f"images {split}", step=CHUNK):
+            for row in range(rows.start, rows.stop):
+                image = read_jpeg(folder / f"{ids[row]}.jpg", sha256[ids[row]])
+                hr[row], lr[row] = hr_and_lr(image, size, spec["lr_size"], spec["lr_from"], spec["antialias"])

@@ -21,14 +21,15 @@ class Split(NamedTuple):
     labels: np.ndarray
 
 
-def read_index(devkit: Path, split_names: Sequence[str]) -> tuple[list[str], list[Split]]:
+def read_index(devkit: Path, split_names: Sequence[str], limit: int = 0) -> tuple[list[str], list[Split]]:
     """Read splits and labels of a devkit folder (the one that holds ImageSets, Annotations and JPEGImages).
 
     Labels come from ImageSets/Main/CLASS_SPLIT.txt. Where there are no such lists at all (custom devkits), they
     are derived from Annotations/ID.xml: 1 where an object of the class is not difficult, 0 where all of them are
     difficult, -1 where there is none (VOC2007 devkit, readme 4.1).
 
-    Returns the class names, sorted, and a `Split` for each of `split_names`. Raises `UserError` for lists that
+    Returns the class names, sorted, and a `Split` for each of `split_names`, of its first `limit` images where that is
+    not 0. Raises `UserError` for lists that
     are missing, contradict each other, name an image that is not there or would leave the folder, and for
     annotations that are no plain VOC XML.
     """
@@ -61,7 +62,8 @@ def read_index(devkit: Path, split_names: Sequence[str]) -> tuple[list[str], lis
         labels = [
             np.array([[image.get(name, NEGATIVE) for name in classes] for image in images], np.int8) for images in shown
         ]
-    return classes, [Split(ids, np.ascontiguousarray(table)) for ids, table in zip(split_ids, labels)]
+    first = limit or None
+    return classes, [Split(ids[:first], np.ascontiguousarray(table[:first])) for ids, table in zip(split_ids, labels)]
 
 
 def check_name(name: str, where: Path) -> None:
@@ -163,7 +165,7 @@ def run(stage: Stage) -> None:
     """Read the devkit, and hash every JPEG."""
     devkit = stage.external("devkit")
     names = stage.spec["index"]
-    classes, splits = read_index(devkit, [names["trainval"], names["test"]])
+    classes, splits = read_index(devkit, [names["trainval"], names["test"]], names["limit"])
     stage.out.json("classes", classes)
     for role, split in zip(("trainval", "test"), splits):
         stage.out.json(f"ids_{role}", split.ids)

@@ -12,8 +12,9 @@ import numpy as np
 from caffe.proto import caffe_pb2
 from google.protobuf.message import DecodeError
 
-from experiment.artifacts import StageWriter, batches
+from experiment.artifacts import batches
 from experiment.errors import UserError
+from experiment.stage_writer import StageWriter
 
 LEGACY_AXES = 4  # before 2015 every blob was stored as num x channels x height x width
 

@@ -118,6 +118,9 @@ def run(stage: Stage) -> None:
     parameter = linear_parameter(spec["c"], spec["tolerance"])
     summary = {}
     for row, (earlier, prefix) in zip(ROWS, sources):
+        if stage.out.has(row, f"{row}_dual") and stage.out.remembered(row) is not None:
+            summary[row] = stage.out.remembered(row)
+            continue
         rows = stage.inputs.array(earlier, f"{prefix}trainval")
         unit = mean_length(rows) if spec["scale"] == "mean_norm" else 1.0
         train = Nodes(rows / unit)
@@ -139,4 +142,5 @@ def run(stage: Stage) -> None:
             }
             for name, machine in zip(classes, machines)
         }
+        stage.out.remember(row, summary[row])
     stage.out.json("summary", summary)

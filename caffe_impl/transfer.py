@@ -1,10 +1,11 @@
 """Stage transfer: train the transfer network with Caffe's own solver on LR features and pseudo-labels."""
 
 import contextlib
+import math
 import os
 import shutil
 from pathlib import Path
-from typing import Callable, Iterator, NamedTuple, Optional, Sequence
+from typing import Iterator, Mapping, Optional, Sequence
 
 import caffe
 import h5py
@@ -17,68 +18,92 @@ from experiment.progress import progress
 
 HDF5_FILE = "transfer_train.h5"
 HDF5_LIST = "transfer_train.txt"  # the source that transfer_train.prototxt names
-WEIGHTS_FILE = "transfer.caffemodel"
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")  # in the solver's order
 
 Weights = dict[str, np.ndarray]
 
 
-class Training(NamedTuple):
-    """What training leaves: weights before and after, loss (max_iter,) float32, snapshots by iteration."""
-
-    initial: Weights
-    final: Weights
-    loss: np.ndarray
-    snapshots: dict[int, Weights]
-
-
-def train(
-    folder: Path,
-    features: np.ndarray,
-    labels: np.ndarray,
-    max_iter: int,
-    snapshot_iterations: Sequence[int],
-    seed: int,
-    initial: Optional[Weights] = None,
-    show: Callable[[range], Iterator[int]] = iter,
-) -> Training:
-    """Train with the solver.prototxt and transfer_train.prototxt in `folder`, one iteration at a time.
+class Training:
+    """Caffe's solver at work in a folder that holds solver.prototxt and transfer_train.prototxt.
 
     HDF5Data takes the rows in the order given and wraps at their end, in the middle of a batch (no shuffle, D8:
-    Caffe's shuffle is not seeded). Everything is written to `folder`, which Caffe has as working directory
-    meanwhile; transfer.caffemodel and the HDF5 file are left there.
+    Caffe's shuffle is not seeded). Everything is written to the folder, which Caffe has as working directory
+    meanwhile; the HDF5 file is left there.
 
     Parameters
     ----------
     features : (n, D) float32; labels : (n,) int32, 0..N2-1.
-    snapshot_iterations : after how many iterations weights and momentum history (`<name>_history`) are kept.
     seed : Caffe's random seed, for the MSRA filler.
     initial : weights to start from in place of those that Caffe draws.
-    show : wraps the range of iterations (a progress bar).
 
-    Raises `UserError` where the loss stops being finite.
+    Attributes
+    ----------
+    initial : the weights before the first iteration.
     """
-    write_hdf5(folder, features, labels)
-    with working_directory(folder):
-        caffe.set_mode_cpu()
-        caffe.set_random_seed(seed)
-        solver = caffe.get_solver("solver.prototxt")
+
+    def __init__(
+        self, folder: Path, features: np.ndarray, labels: np.ndarray, seed: int, initial: Optional[Weights] = None
+    ) -> None:
+        self.folder = folder
+        self.n = len(features)
+        write_hdf5(folder, features, labels)
+        with working_directory(folder):
+            caffe.set_mode_cpu()
+            caffe.set_random_seed(seed)
+            self.solver = caffe.get_solver("solver.prototxt")
         if initial is not None:
-            for blob, name in zip(parameter_blobs(solver.net), PARAMETERS):
+            for blob, name in zip(parameter_blobs(self.solver.net), PARAMETERS):
                 blob.data[...] = initial[name]
-        drawn = weights_of(solver.net)
-        loss = np.empty(max_iter, np.float32)
-        snapshots = {}
-        for iteration in show(range(max_iter)):
-            solver.step(1)
-            loss[iteration] = solver.net.blobs["loss"].data
-            if not np.isfinite(loss[iteration]):
-                raise UserError(f"{folder}: the loss is {loss[iteration]} at iteration {iteration}: lower "
-                                "transfer.base_lr with SET=")  # fmt: skip
-            if iteration + 1 in snapshot_iterations:
-                snapshots[iteration + 1] = {**weights_of(solver.net), **momentum_history(solver, iteration + 1)}
-        solver.net.save(WEIGHTS_FILE)
-        return Training(drawn, weights_of(solver.net), loss, snapshots)
+        self.initial = self.weights()
+
+    @property
+    def iteration(self) -> int:
+        """Updates done so far."""
+        return int(self.solver.iter)
+
+    def step(self) -> float:
+        """One iteration; returns the loss of its batch before the update. Raises `UserError` where it is not finite."""
+        with working_directory(self.folder):
+            self.solver.step(1)
+        loss = float(self.solver.net.blobs["loss"].data)
+        if not np.isfinite(loss):
+            raise UserError(f"{self.folder}: the loss is {loss} at iteration {self.iteration - 1}: lower "
+                            "transfer.base_lr with SET=")  # fmt: skip
+        return loss
+
+    def weights(self) -> Weights:
+        """Copies of the weights by name."""
+        return {name: blob.data.copy() for name, blob in zip(PARAMETERS, parameter_blobs(self.solver.net))}
+
+    def files(self) -> tuple[Path, Path]:
+        """Caffe's own snapshot: a .solverstate, which names the .caffemodel, and that."""
+        with working_directory(self.folder):
+            self.solver.snapshot()
+        state = self.folder / f"transfer_iter_{self.iteration}.solverstate"
+        return state, state.with_suffix(".caffemodel")
+
+    def snapshot(self) -> dict[str, bytes]:
+        """The bytes of Caffe's two files by their names, from which `restore` goes on; the files are deleted."""
+        content = {}
+        for path in self.files():
+            content[path.name] = path.read_bytes()
+            path.unlink()
+        return content
+
+    def restore(self, content: Mapping[str, bytes]) -> None:
+        """Go on from a snapshot, as if training had never stopped.
+
+        Caffe's state knows nothing of where HDF5Data was, so the batches that were used are read past.
+        """
+        for name, data in content.items():
+            (self.folder / name).write_bytes(data)
+        with working_directory(self.folder):
+            self.solver.restore(next(name for name in content if name.endswith(".solverstate")))
+        for name in content:
+            (self.folder / name).unlink()
+        batch_size = len(self.solver.net.blobs["data"].data)
+        for _ in range(self.iteration % (self.n // math.gcd(self.n, batch_size))):  # then it is where it began
+            self.solver.net.forward(end="data")
 
 
 def write_hdf5(folder: Path, features: np.ndarray, labels: np.ndarray) -> None:
@@ -105,19 +130,10 @@ def parameter_blobs(net: caffe.Net) -> list:
     return [blob for layer in ("fc1", "fc2") for blob in net.params[layer]]
 
 
-def weights_of(net: caffe.Net) -> Weights:
-    """Copies of the net's weights by name."""
-    return {name: blob.data.copy() for name, blob in zip(PARAMETERS, parameter_blobs(net))}
-
-
-def momentum_history(solver: caffe.SGDSolver, iteration: int) -> Weights:
-    """The solver's V of every parameter, by way of the .solverstate that Caffe writes; its files are deleted."""
-    solver.snapshot()
-    state_file = Path(f"transfer_iter_{iteration}.solverstate")
+def momentum_history(solverstate: bytes) -> Weights:
+    """The solver's V of every parameter, as `<name>_history`, from what Caffe writes as .solverstate."""
     state = caffe_pb2.SolverState()
-    state.ParseFromString(state_file.read_bytes())
-    state_file.unlink()
-    state_file.with_suffix(".caffemodel").unlink()
+    state.ParseFromString(solverstate)
     return {
         f"{name}_history": np.array(blob.data, np.float32).reshape(tuple(blob.shape.dim))
         for name, blob in zip(PARAMETERS, state.history)
@@ -142,21 +158,44 @@ def run(stage: Stage) -> None:
         if stage.variation == "last-bit":
             drawn = [last_bit_changed(array, stage.seed("transfer-last-bit")) for array in drawn]
         initial = dict(zip(PARAMETERS, drawn))
-    training = train(
+    training = Training(
         stage.out.path,
         np.array(stage.inputs.array("features", "lr_trainval")),
         np.array(stage.inputs.array("pseudo_labels", "labels")),
-        spec["max_iter"],
-        spec["snapshots"],
         stage.seed("transfer-init"),
         initial,
-        lambda iterations: progress(iterations, spec["max_iter"], "iterations", "transfer"),
     )
     for name in PARAMETERS:
         stage.out.array(f"{name}_initial", training.initial[name])
-        stage.out.array(name, training.final[name])
-    stage.out.array("loss", training.loss)
-    for iteration, arrays in training.snapshots.items():
-        for name, array in arrays.items():
-            stage.out.array(f"snapshots/{iteration}/{name}", array)
-    stage.out.add_file("weights", WEIGHTS_FILE)
+    loss = np.empty(spec["max_iter"], np.float32)
+    resume(stage, training, spec["snapshots"], loss)
+    left = spec["max_iter"] - training.iteration
+    for iteration in progress(range(training.iteration, spec["max_iter"]), left, "iterations", "transfer"):
+        loss[iteration] = training.step()
+        done = training.iteration
+        if done in spec["snapshots"] or stage.out.checkpoint_is_due():
+            content = training.snapshot()
+            if done in spec["snapshots"]:
+                history = momentum_history(content[f"transfer_iter_{done}.solverstate"])
+                for name, array in {**training.weights(), **history}.items():
+                    stage.out.array(f"snapshots/{done}/{name}", array)
+            if stage.out.checkpoint_is_due():
+                files = {name: np.frombuffer(data, np.uint8) for name, data in content.items()}
+                stage.out.checkpoint({"loss": loss[:done], **files})
+    for name, array in training.weights().items():
+        stage.out.array(name, array)
+    stage.out.array("loss", loss)
+    for kind, path in zip(("solverstate", "weights"), training.files()):
+        stage.out.add_file(kind, path.name)
+
+
+def resume(stage: Stage, training: Training, snapshots: Sequence[int], loss: np.ndarray) -> None:
+    """Go on from the last checkpoint where the snapshots before it are all there; fills `loss` so far."""
+    state = stage.out.last_checkpoint()
+    if state is None:
+        return
+    done = len(state["loss"])
+    names = [name + kind for name in PARAMETERS for kind in ("", "_history")]
+    if stage.out.has(*(f"snapshots/{i}/{name}" for i in snapshots if i <= done for name in names)):
+        loss[:done] = state.pop("loss")
+        training.restore({name: data.tobytes() for name, data in state.items()})

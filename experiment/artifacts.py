@@ -6,10 +6,9 @@ Runs under Python 3.9 with numpy 1.19 (in the container) and on the host alike. 
 import hashlib
 import json
 import os
-import shutil
 import uuid
 from pathlib import Path
-from typing import Any, Dict, Iterator, Mapping, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional
 
 import numpy as np
 
@@ -157,102 +156,6 @@ def load_array(path: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} is not a .npy array: delete its folder and run again")
     return array
-
-
-class StageWriter:
-    """Writes one stage's outputs under a temporary name; `finish` makes them the stage, all at once."""
-
-    def __init__(self, run: RunFolder, stage: str) -> None:
-        self.final = run.stage_path(stage)
-        self.path = self.final.with_name(f".{self.final.name}.partial")
-        if self.path.exists():
-            shutil.rmtree(self.path)
-        self.path.mkdir(parents=True)
-        self.outputs: Dict[str, Dict[str, Any]] = {}
-        self._open: Dict[str, Tuple[np.memmap, Path]] = {}
-
-    def _claim(self, name: str, suffix: str) -> Path:
-        """The path for an output; names may hold `/` for folders but never leave the stage's folder."""
-        path = self.path / f"{name}{suffix}"
-        parts = Path(name).parts
-        if name in self.outputs or name in self._open or not parts or ".." in parts or Path(name).is_absolute():
-            raise ValueError(f"{name!r} is not a new name inside the stage's folder")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return path
-
-    def array(self, name: str, array: np.ndarray) -> None:
-        """Write one array."""
-        path = self._claim(name, ".npy")
-        np.save(path, np.asarray(array, order="C"), allow_pickle=False)
-        self._record_array(name, path, array)
-
-    def create(self, name: str, shape: Tuple[int, ...], dtype: str) -> np.ndarray:
-        """An array on disk to be filled piece by piece; it is hashed and closed by `finish`."""
-        path = self._claim(name, ".npy")
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-        self._open[name] = (array, path)
-        return array
-
-    def json(self, name: str, value: Any) -> None:
-        """Write one JSON value as `<name>.json`."""
-        path = self._claim(name, ".json")
-        write_json(path, value)
-        self.outputs[name] = {"kind": "json", "file": f"{name}.json", "sha256": sha256_file(path)}
-
-    def new_file(self, file_name: str) -> Path:
-        """A path for a file that something else writes (a caffemodel, an HDF5 file); see `add_file`."""
-        return self._claim(file_name, "")
-
-    def add_file(self, name: str, file_name: str) -> None:
-        """Record a file already written in the stage's folder under the output's `name`."""
-        self.outputs[name] = {"kind": "file", "file": file_name, "sha256": sha256_file(self.path / file_name)}
-
-    def _record_array(self, name: str, path: Path, array: np.ndarray) -> None:
-        self.outputs[name] = {
-            "kind": "array",
-            "file": str(path.relative_to(self.path)),
-            "dtype": array.dtype.str,
-            "shape": [int(n) for n in array.shape],
-            "sha256": sha256_array(array),
-        }
-
-    def finish(self, manifest: Mapping[str, Any]) -> None:
-        """Close and hash what is open, write the manifest last, and put the folder in its place."""
-        for name, (array, path) in self._open.items():
-            array.flush()
-            self._record_array(name, path, array)
-        self._open.clear()
-        write_json(self.path / MANIFEST, {**manifest, "outputs": self.outputs})
-        replace_folder(self.path, self.final)
-
-
-def replace_folder(new: Path, final: Path) -> None:
-    """Rename `new` to `final`; an old `final` is moved aside first and deleted after."""
-    old = final.with_name(f".{final.name}.old")
-    if old.exists():
-        shutil.rmtree(old)
-    if final.exists():
-        os.rename(final, old)
-    os.rename(new, final)
-    if old.exists():
-        shutil.rmtree(old)
-
-
-def link_stage(source: RunFolder, run: RunFolder, stage: str) -> None:
-    """Take over a finished stage of another run of the same side, by hard links where the disk allows it."""
-    final = run.stage_path(stage)
-    partial = final.with_name(f".{final.name}.partial")
-    if partial.exists():
-        shutil.rmtree(partial)
-
-    def link_or_copy(src: str, dst: str) -> None:
-        try:
-            os.link(src, dst)
-        except OSError:
-            shutil.copy2(src, dst)
-
-    shutil.copytree(source.stage_path(stage), partial, copy_function=link_or_copy)
-    replace_folder(partial, final)
 
 
 def batches(n: int, size: int) -> Iterator[slice]:

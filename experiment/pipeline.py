@@ -10,14 +10,17 @@ import fcntl
 import hashlib
 import os
 import platform
+import resource
 import sys
 import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
-from experiment.artifacts import RunFolder, StageWriter, link_stage, sha256_file, sha256_json
+from experiment.artifacts import RunFolder, sha256_file, sha256_json
 from experiment.errors import UserError
+from experiment.plan import Measure, announce
+from experiment.stage_writer import StageWriter, link_stage
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
 
 
@@ -101,6 +104,7 @@ def main(
     versions: Callable[[], Dict[str, str]],
     argv: Optional[Sequence[str]] = None,
     before: Optional[Callable[[argparse.Namespace], None]] = None,
+    measure: Optional[Measure] = None,
 ) -> int:
     """The command line of a side: `python -m <side>_impl RUN [--inputs RUN] [--draws RUN] [--only STAGE]`.
 
@@ -110,6 +114,7 @@ def main(
     modules : stage name to the side's module of that name; its `run(stage)` does the work.
     versions : gives the versions of what computes, for the manifest.
     before : called with the arguments before any stage (sets threads, say).
+    measure : gives how long stages may take, for --plan (see `experiment.plan`).
 
     Returns the exit status. Raises `UserError` for what the user can mend.
     """
@@ -122,6 +127,7 @@ def main(
     stages.add_argument("--only", choices=list(STAGES), action="append", help="run just this stage (repeatable)")
     told = "run what this can touch otherwise, without changing what is computed"
     stages.add_argument("--vary", choices=list(VARIATIONS[side]), default="", help=told)
+    parser.add_argument("--plan", action="store_true", help="first say what is to be done, and whether the disk does")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args(argv)
     if before is not None:
@@ -136,6 +142,8 @@ def main(
         )
     check_spec(run)
     with locked(run.path):
+        if arguments.plan and measure is not None:
+            announce(run, arguments.only or list(STAGES), measure)
         found = versions()
         for name in VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES:
             run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary)
@@ -166,7 +174,8 @@ def main_description(side: str) -> str:
 def check_spec(run: RunFolder) -> None:
     """Stop where spec.json is not what its own hash says, or its prototxts are not what it records."""
     spec = run.spec
-    whole = isinstance(spec, dict) and {"values", "sha256", "external", "prototxt"} <= spec.keys()
+    whole = isinstance(spec, dict) and "sha256" in spec
+    whole = whole and all(isinstance(spec.get(part), dict) for part in ("values", "external", "prototxt"))
     if not whole or sha256_json(spec["values"]) != spec["sha256"]:
         raise UserError(f"{run.path / 'spec.json'} was changed by hand: delete it, and change the profile or pass SET=")
     for name, digest in spec["prototxt"].items():
@@ -204,7 +213,7 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name), variation)
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name, key), variation)
     modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(
@@ -218,9 +227,17 @@ def run_stage(
             "threads": threads or os.cpu_count(),
             "versions": versions,
             "machine": machine(),
+            "origins": origins(run, name),
+            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
         }
     )
     print(f"{side} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
+
+
+def origins(run: RunFolder, name: str) -> Dict[str, str]:
+    """Where the files from outside come from that a stage reads and whose origin is known: converted weights say so."""
+    external = run.spec["external"]
+    return {key: external[key]["origin"] for key in STAGES[name].external if "origin" in (external.get(key) or {})}
 
 
 def machine() -> Dict[str, Any]:

@@ -10,20 +10,18 @@ from typing import Any
 from experiment.artifacts import read_json, sha256_file, sha256_json, write_json
 from experiment.errors import UserError, run_command
 from experiment.pipeline import fingerprint, locked
-from experiment.spec import apply_override, check_together, read_profile
+from experiment.plan import count_images
+from experiment.spec import apply_override, check_together, read_profile, shorten
 from prototxt.generate import prototxts
 
 ROOT = Path(__file__).resolve().parent.parent
 # Of a devkit, folder to the files that are read there; its photographs the stage index hashes.
 HASHED_FILES = {"ImageSets/Main": "*.txt", "Annotations": "*.xml"}
 
-HOW_TO_GET_VOC2007 = (
-    "get VOCtrainval_06-Nov-2007.tar and VOCtest_06-Nov-2007.tar from the PASCAL VOC2007 page, unpack both into one "
-    "folder, and pass DEVKIT=<the VOCdevkit folder>"
-)
+HOW_TO_GET_VOC2007 = "run `make data`, which gets VOC2007, or pass DEVKIT=<the VOCdevkit folder> of one that you have"
 HOW_TO_GET_WEIGHTS = (
-    "get ResNet-101-model.caffemodel (178,662,602 bytes), which the Model Zoo's page of deep residual networks "
-    "links to, and pass WEIGHTS=<the file>"
+    "run `make weights`, which gets ResNet-101-model.caffemodel (178,662,602 bytes) or converts a descendant of it, or "
+    "pass WEIGHTS=<the file>"
 )
 
 
@@ -34,6 +32,7 @@ def resolve(
     weights: Path | None = None,
     mean: Path | None = None,
     overrides: tuple[str, ...] = (),
+    limit: int = 0,
 ) -> dict[str, Any]:
     """Resolve a profile and overrides into `run`/spec.json and `run`/prototxt/, and return the spec.
 
@@ -42,6 +41,11 @@ def resolve(
     that is missing or contradicts itself.
     """
     values, sources = read_profile(profile)
+    if limit < 0:
+        raise UserError(f"LIMIT={limit} must be a number of images above 0")
+    if limit:
+        n_trainval = count_images(find_devkit(devkit, profile), values["index"])["trainval"]
+        shorten(values, sources, limit, n_trainval)
     for override in overrides:
         apply_override(values, sources, override)
     check_together(values, f"PROFILE={profile}")
@@ -54,7 +58,7 @@ def resolve(
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         external["devkit"] = with_content(external["devkit"], run / "spec.json")
-        return write_run(run, profile, values, sources, external)
+        return write_run(run, f"{profile}, LIMIT={limit}" if limit else profile, values, sources, external)
 
 
 def write_run(
@@ -113,7 +117,7 @@ def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:
 
 
 def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -> dict[str, str]:
-    """Path and sha256 of the backbone's caffemodel, which must be the file that the spec names."""
+    """Path, sha256 and origin of the backbone's caffemodel, which must be the file that the spec names."""
     path = weights or (ROOT / backbone["weights_file"] if backbone["weights_file"] else None)
     if path is None:
         raise UserError(f"PROFILE={profile} needs the backbone's weights: {HOW_TO_GET_WEIGHTS}")
@@ -126,7 +130,20 @@ def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -
             f"{path} has sha256 {digest}, not the specification's {backbone['weights_sha256']}: "
             f"get the right file, or say that it is meant with SET=backbone.weights_sha256={digest}"
         )
-    return {"path": str(path.resolve()), "sha256": digest}
+    return {"path": str(path.resolve()), "sha256": digest, "origin": origin(path, digest, backbone)}
+
+
+def origin(path: Path, digest: str, backbone: dict[str, Any]) -> str:
+    """Where weights come from, for manifests and reports: a file that fetch/convert made says so in its .json."""
+    sidecar = path.with_suffix(".json")
+    record = read_json(sidecar) if sidecar.is_file() else {}
+    source = record.get("converted_from") if isinstance(record, dict) and record.get("sha256") == digest else None
+    if isinstance(source, dict):
+        return f"converted from {source.get('format')}, {source.get('file name')}, sha256 {source.get('sha256')}"
+    known = read_profile("paper")[0]["backbone"]["weights_sha256"]
+    if digest == known:
+        return "the Model Zoo's own file"
+    return f"shipped, {backbone['weights_file']}" if backbone["weights_file"] else "a stand-in or another file, by SET"
 
 
 def copy_photographs(target: Path, names: list[str]) -> dict[str, str]:
@@ -155,6 +172,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--mean", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
+    parser.add_argument("--limit", type=int, default=0, help="the first so many images, and a shorter schedule")
     arguments = parser.parse_args()
     spec = resolve(
         arguments.profile,
@@ -163,6 +181,7 @@ def main() -> int:
         arguments.weights,
         arguments.mean,
         tuple(arguments.overrides),
+        arguments.limit,
     )
     print(f"{arguments.run}: profile {spec['profile']}, spec {spec['sha256'][:12]}", file=sys.stderr)
     return 0

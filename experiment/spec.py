@@ -16,7 +16,7 @@ PROFILES = Path(__file__).parent / "profiles"
 # Section -> key -> the type of the value, or the tuple of the values allowed.
 SCHEMA: dict[str, dict[str, type | tuple[Any, ...]]] = {
     "run": {"seed": int},
-    "index": {"trainval": str, "test": str},
+    "index": {"trainval": str, "test": str, "limit": int},
     "images": {"hr_size": int, "lr_size": int, "lr_from": ("original", "hr"), "antialias": bool},
     "backbone": {
         "name": str,
@@ -155,6 +155,25 @@ def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], t
     sources[name] = "SET"
 
 
+def shorten(values: dict[str, dict[str, Any]], sources: dict[str, str], limit: int, n_trainval: int) -> None:
+    """Take the first `limit` images of each split, and shorten the schedule in proportion to the trainval images."""
+    share = min(1.0, limit / max(n_trainval, 1))
+    transfer = values["transfer"]
+    drops = max(2, round(transfer["stepsize"] * share))
+    end = max(2 * drops + 1, round(transfer["max_iter"] * share))
+    snapshots = sorted({1, 2, *(at for drop in (drops, 2 * drops) for at in (drop - 1, drop, drop + 1)), end})
+    for section, key, value in (
+        ("index", "limit", limit),
+        ("transfer", "stepsize", drops),
+        ("transfer", "max_iter", end),
+        ("transfer", "snapshots", snapshots),
+        ("clusters", "k", min(values["clusters"]["k"], limit)),
+        ("transfer", "n2", min(transfer["n2"], limit)),
+    ):
+        values[section][key] = value
+        sources[f"{section}.{key}"] = f"LIMIT={limit}"
+
+
 def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
     """Raise `UserError` where values that are fine alone contradict each other."""
     transfer, images, backbone = values["transfer"], values["images"], values["backbone"]
@@ -163,6 +182,8 @@ def check_together(values: dict[str, dict[str, Any]], where: str) -> None:
             f"{where}: transfer.n2 = {transfer['n2']} must equal clusters.k = {values['clusters']['k']}: "
             "the second layer has one neuron a pseudo-label (paper 4.3)"
         )
+    if values["index"]["limit"] < 0:
+        raise UserError(f"{where}: index.limit must not be negative; 0 is all")
     if images["lr_size"] > images["hr_size"]:
         raise UserError(f"{where}: images.lr_size must not be greater than images.hr_size")
     if len(backbone["widths"]) != len(backbone["blocks"]) or not backbone["blocks"]:

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from experiment.artifacts import RunFolder, StageWriter
+from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 from experiment.pipeline import Stage
+from experiment.stage_writer import StageWriter
 
 PROJECT = Path(__file__).resolve().parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"  # real data that is not part of the project

@@ -21,6 +21,7 @@ from torch_impl import (
     transfer,
     transfer_features,
 )
+from torch_impl.speed import seconds_of_stages
 
 MODULES = {
     "index": index,
@@ -58,4 +59,4 @@ def set_threads(arguments: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    run_command(lambda: main("torch", MODULES, versions, before=set_threads))
+    run_command(lambda: main("torch", MODULES, versions, before=set_threads, measure=seconds_of_stages))

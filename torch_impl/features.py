@@ -1,11 +1,11 @@
 """Stage features: the backbone's feature blob for HR and LR images of both splits."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
@@ -18,6 +18,7 @@ from torch_impl.net_io import save_blobs, to_input
 def run(stage: Stage) -> None:
     """Write <resolution>_<split> (n, D) float32, and every blob of the first HR trainval images."""
     spec = stage.spec["features"]
+    batch_size = spec["batch_size"]
     weights = stage.external("weights")
     assert weights is not None
     net = CaffeNet(stage.prototxt("backbone.prototxt"), arithmetic=arithmetic_of(stage.variation)).load(weights)
@@ -26,8 +27,10 @@ def run(stage: Stage) -> None:
         for resolution in RESOLUTIONS:
             images_bgr = stage.inputs.array("images", f"{resolution}_{split}")[: stage.limit]
             shape = (len(images_bgr), *feature_shape(net, spec["blob"]))
-            features = stage.out.create(f"{resolution}_{split}", shape, net.arithmetic.dtype_name)
-            extract(net, images_bgr, mean_bgr, spec["blob"], spec["batch_size"], features, f"{resolution} {split}")
+            name = f"{resolution}_{split}"
+            todo = stage.out.rows([name], shape, net.arithmetic.dtype_name, batch_size)
+            cuts = progress(todo, todo.count, "images", f"features {name}", step=batch_size)
+            extract(net, images_bgr, mean_bgr, spec["blob"], todo.arrays[0], cuts)
     first = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
     save_blobs(stage.out, net.forward({"data": to_input(first, mean_bgr)}))
 
@@ -45,13 +48,11 @@ def extract(
     images_bgr: np.ndarray,
     mean_bgr: np.ndarray,
     blob: str,
-    batch_size: int,
     features: np.ndarray,
-    label: str = "features",
+    cuts: Iterable[slice],
 ) -> None:
-    """Fill `features` (n, D) float32 with a blob of the net for images_bgr (n, h, w, 3) uint8."""
-    cuts = list(batches(len(images_bgr), batch_size))
-    for rows in progress(cuts, len(images_bgr), "images", f"features {label}", step=batch_size):
+    """Fill `features` (n, D) float32 with a blob of the net for images_bgr (n, h, w, 3) uint8, batch by batch."""
+    for rows in cuts:
         outputs = net.forward({"data": to_input(images_bgr[rows], mean_bgr)}, [blob])
         features[rows] = outputs[blob].flatten(1).numpy()
 

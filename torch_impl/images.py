@@ -12,6 +12,8 @@ from experiment.progress import progress
 from experiment.stages import SPLITS
 from torch_impl.jpeg import read_bgr
 
+CHUNK = 64  # images are kept so many at a time where the stage is stopped
+
 
 def run(stage: Stage) -> None:
     """Write hr_<split> and lr_<split>, (n, S, S, 3) uint8 BGR."""
@@ -23,13 +25,14 @@ def run(stage: Stage) -> None:
     for split in SPLITS:
         ids = stage.inputs.json("index", f"ids_{split}")
         shape = (len(ids), spec["hr_size"], spec["hr_size"], 3)
-        hr = stage.out.create(f"hr_{split}", shape, "uint8")
-        lr = stage.out.create(f"lr_{split}", shape, "uint8")
-        for i, image_id in enumerate(progress(ids, len(ids), "images", f"images {split}")):
-            original_bgr = read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg", sha256[image_id])
-            hr[i], lr[i] = make_pair(
-                original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"], dtype
-            )
+        todo = stage.out.rows([f"hr_{split}", f"lr_{split}"], shape, "uint8", CHUNK)
+        hr, lr = todo.arrays
+        for rows in progress(todo, todo.count, "images", f"images {split}", step=CHUNK):
+            for i in range(rows.start, rows.stop):
+                original_bgr = read_bgr(devkit / "JPEGImages" / f"{ids[i]}.jpg", sha256[ids[i]])
+                hr[i], lr[i] = make_pair(
+                    original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"], dtype
+                )
 
 
 def make_pair(

@@ -30,8 +30,10 @@ def run(stage: Stage) -> None:
     classes, labels = read_labels(devkit, {stage.spec["index"][split]: ids[split] for split in SPLITS})
     stage.out.json("classes", classes)
     for split in SPLITS:
+        rows = slice(stage.spec["index"]["limit"] or len(ids[split]))
+        ids[split] = ids[split][rows]
         stage.out.json(f"ids_{split}", ids[split])
-        stage.out.array(f"labels_{split}", labels[stage.spec["index"][split]])
+        stage.out.array(f"labels_{split}", labels[stage.spec["index"][split]][rows])
     digests = {}
     for image_id in ids["trainval"] + ids["test"]:
         digests[image_id] = hashlib.sha256((devkit / "JPEGImages" / f"{image_id}.jpg").read_bytes()).hexdigest()

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiment.artifacts import StageWriter
 from experiment.errors import UserError
+from experiment.stage_writer import StageWriter
 
 
 def to_input(images_bgr: np.ndarray, mean_bgr: np.ndarray) -> Tensor:

@@ -8,15 +8,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from experiment.artifacts import StageWriter
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
+from experiment.stage_writer import StageWriter
 from experiment.stages import segments
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_prototxt
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
+STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
 
 
 def run(stage: Stage) -> None:
@@ -32,26 +33,51 @@ def run(stage: Stage) -> None:
         set_parameters(net, drawn)
     for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
         stage.out.array(f"{name}_initial", tensor.numpy())
-    solver = SGDSolver(net, settings)
-    loss = stage.out.create("loss", (settings.max_iter,), net.arithmetic.dtype_name)
+    loss = np.empty(settings.max_iter, net.arithmetic.dtype_name)
     snapshots = stage.spec["transfer"]["snapshots"]
-    rows = hdf5_batches(len(features), batch_size)
-    for i in progress(range(settings.max_iter), settings.max_iter, "iterations", "transfer"):
+    solver = resumed(stage.out, net, settings, snapshots, loss) or SGDSolver(net, settings)
+    left = range(solver.iteration, settings.max_iter)
+    rows = hdf5_batches(len(features), batch_size, solver.iteration)
+    for i in progress(left, len(left), "iterations", "transfer"):
         batch = next(rows)
         loss[i] = solver.step(features[batch], labels[batch])
         if not np.isfinite(loss[i]):
             raise UserError(f"{stage.out.path}: the loss is {loss[i]} at iteration {i}: lower transfer.base_lr (SET=)")
         if solver.iteration in snapshots:
-            save_state(stage.out, f"snapshots/{solver.iteration}", solver)
+            for name, array in state_of(solver).items():
+                stage.out.array(f"snapshots/{solver.iteration}/{name}", array)
+        if stage.out.checkpoint_is_due():
+            stage.out.checkpoint({"loss": loss[: solver.iteration], **state_of(solver)})
+    stage.out.array("loss", loss)
     for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
         stage.out.array(name, tensor.detach().numpy())
     for start, end in segments(snapshots):
-        state = [stage.forced(f"snapshots/{start}/{name}{kind}") for kind in ("", "_history") for name in PARAMETERS]
-        if all(array is not None for array in state):  # this run is isolated
-            solver = solver_from(net, settings, start, state)
-            for batch in islice(hdf5_batches(len(features), batch_size, start), end - start):
-                solver.step(features[batch], labels[batch])
-            save_state(stage.out, f"segments/{end}", solver)
+        forced = [stage.forced(f"snapshots/{start}/{name}") for name in STATE]
+        names = [f"segments/{end}/{name}" for name in STATE]
+        if any(array is None for array in forced) or stage.out.has(*names):  # not isolated, or done already
+            continue
+        solver = solver_from(net, settings, start, forced)
+        for batch in islice(hdf5_batches(len(features), batch_size, start), end - start):
+            solver.step(features[batch], labels[batch])
+        for name, array in state_of(solver).items():
+            stage.out.array(f"segments/{end}/{name}", array)
+
+
+def resumed(
+    out: StageWriter, net: CaffeNet, settings: Any, snapshots: Sequence[int], loss: np.ndarray
+) -> "SGDSolver | None":
+    """A solver that goes on from the last checkpoint, with `loss` filled so far; None where there is nothing to take.
+
+    Nothing is taken either where a snapshot before the checkpoint is not whole.
+    """
+    state = out.last_checkpoint()
+    if state is None:
+        return None
+    done = len(state["loss"])
+    if not out.has(*(f"snapshots/{i}/{name}" for i in snapshots if i <= done for name in STATE)):
+        return None
+    loss[:done] = state["loss"]
+    return solver_from(net, settings, done, [state[name] for name in STATE])
 
 
 def training_net(stage: Stage, dimension: int) -> tuple[CaffeNet, int]:
@@ -71,11 +97,10 @@ def solver_from(net: CaffeNet, settings: Any, iteration: int, state: Sequence[np
     return SGDSolver(net, settings, iteration, history)
 
 
-def save_state(out: StageWriter, folder: str, solver: "SGDSolver") -> None:
-    """Write the weights and the momentum history."""
-    for name, parameter, history in zip(PARAMETERS, solver.parameters, solver.history, strict=True):
-        out.array(f"{folder}/{name}", parameter.detach().numpy())
-        out.array(f"{folder}/{name}_history", history.numpy())
+def state_of(solver: "SGDSolver") -> dict[str, np.ndarray]:
+    """The weights and the momentum histories, in the order of `STATE`; not copies."""
+    tensors = [*(parameter.detach() for parameter in solver.parameters), *solver.history]
+    return {name: tensor.numpy() for name, tensor in zip(STATE, tensors, strict=True)}
 
 
 def parameters_of(net: CaffeNet) -> list[Tensor]:

@@ -23,6 +23,7 @@ import numpy as np
 from caffe.proto import caffe_pb2
 
 from caffe_impl import clusters, features, net, resnet101, svm, transfer, transfer_features
+from experiment.artifacts import batches
 from experiment.errors import UserError
 
 PIXELS = """
@@ -96,13 +97,9 @@ def feature_batches(folder):
     resnet101.draw_weights(backbone, 3)
     images = np.random.RandomState(0).randint(0, 256, (7, 32, 32, 3)).astype(np.uint8)
     mean = np.array([100, 110, 120], np.float32)
-    result = {
-        f"batch_{size}": features.extract_features(backbone, images, mean, "pool5", size) for size in (1, 2, 3, 7, 20)
-    }
-    result["wrong_blob"] = refused(lambda: features.extract_features(backbone, images, mean, "pool6", 2))
-    result["wrong_size"] = refused(
-        lambda: features.extract_features(backbone, np.zeros((2, 32, 31, 3), np.uint8), mean, "pool5", 2)
-    )
+    result = {f"batch_{size}": features_of(backbone, images, mean, "pool5", size) for size in (1, 2, 3, 7, 20)}
+    result["wrong_blob"] = refused(lambda: features_of(backbone, images, mean, "pool6", 2))
+    result["wrong_size"] = refused(lambda: features_of(backbone, np.zeros((2, 32, 31, 3), np.uint8), mean, "pool5", 2))
     return result
 
 
@@ -119,7 +116,7 @@ def mean_subtraction(folder):
     channels = np.array([1.5, 20.25, 100.0], np.float32)
     cut = folder / "cut.binaryproto"
     cut.write_bytes(path.read_bytes()[:-10])
-    by_channels = features.extract_features(pixels, images, channels, "mean", 2)
+    by_channels = features_of(pixels, images, channels, "mean", 2)
     data = pixels.blobs["data"].data.copy()
     return {
         "images": images,
@@ -127,11 +124,18 @@ def mean_subtraction(folder):
         "channels": channels,
         "by_channels": by_channels,
         "last_batch": data,
-        "by_image": features.extract_features(pixels, images, net.read_mean(path, (3, 6, 4)), "mean", 2),
+        "by_image": features_of(pixels, images, net.read_mean(path, (3, 6, 4)), "mean", 2),
         "mean_of_another_size": refused(lambda: net.read_mean(path, (3, 4, 6))),
         "mean_cut_short": refused(lambda: net.read_mean(cut, (3, 6, 4))),
         "mean_absent": refused(lambda: net.read_mean(folder / "absent", (3, 6, 4))),
     }
+
+
+def features_of(network, images, mean, blob, batch_size):
+    """All images' features, in batches of that size."""
+    found = np.empty((len(images), features.feature_length(network, blob)), np.float32)
+    features.extract_features(network, images, mean, blob, found, batches(len(images), batch_size))
+    return found
 
 
 def training_folder(folder, net_name):
@@ -143,29 +147,51 @@ def training_folder(folder, net_name):
     return target
 
 
+def run_training(target, rows, labels, count, seed, initial=None):
+    """A training after `count` iterations, its losses, and after each the weights and momentum history."""
+    training = transfer.Training(target, rows, labels, seed, initial)
+    losses, states = [], {}
+    for iteration in range(1, count + 1):
+        losses.append(training.step())
+        history = transfer.momentum_history(training.snapshot()[f"transfer_iter_{iteration}.solverstate"])
+        states[iteration] = {**training.weights(), **history}
+    return training, losses, states
+
+
 def five_rows(folder):
     """Five rows in batches of three over a schedule with two lr steps, every iteration's weights and history kept."""
     random = np.random.RandomState(5)
     rows, labels = random.normal(size=(5, 12)).astype(np.float32), np.array([0, 2, 1, 1, 0], np.int32)
     target = training_folder(folder, "small")
     before = os.getcwd()
-    trained = transfer.train(target, rows, labels, 10, range(1, 11), 11)
+    trained, losses, states = run_training(target, rows, labels, 10, 11)
     result = {
         "rows": rows,
         "labels": labels,
-        "loss": trained.loss,
+        "loss": np.array(losses, np.float32),
         "left": sorted(path.name for path in target.iterdir()),
         "working_directory_kept": os.getcwd() == before,
     }
     result.update({f"initial/{name}": array for name, array in trained.initial.items()})
-    result.update({f"final/{name}": array for name, array in trained.final.items()})
-    for iteration, arrays in trained.snapshots.items():
+    result.update({f"final/{name}": array for name, array in trained.weights().items()})
+    for iteration, arrays in states.items():
         result.update({f"{iteration}/{name}": array for name, array in arrays.items()})
-    saved = net.load_net(folder / "prototxt/small/transfer_deploy.prototxt", target / "transfer.caffemodel")
+    saved = net.load_net(folder / "prototxt/small/transfer_deploy.prototxt", trained.files()[1])
     result["saved/fc1_weight"] = saved.params["fc1"][0].data
     given = {name: np.full_like(array, 0.01) for name, array in trained.initial.items()}
-    again = transfer.train(training_folder(folder, "small"), rows, labels, 1, [], 11, given)
+    again = transfer.Training(training_folder(folder, "small"), rows, labels, 11, given)
     result["given/fc1_weight"] = again.initial["fc1_weight"]
+    # Stopped after every iteration and gone on with from Caffe's own snapshot, in a solver made anew each time.
+    content = None
+    for iteration in range(1, 11):
+        training = transfer.Training(training_folder(folder, "small"), rows, labels, 11)
+        if content is not None:
+            training.restore(content)
+        training.step()
+        content = training.snapshot()
+        history = transfer.momentum_history(content[f"transfer_iter_{iteration}.solverstate"])
+        for name, array in {**training.weights(), **history}.items():
+            result[f"resumed/{iteration}/{name}"] = array
     return result
 
 
@@ -175,7 +201,7 @@ def divergence(folder):
     rows = np.random.RandomState(5).normal(size=(5, 4)).astype(np.float32)
     labels = np.array([0, 2, 1, 1, 0], np.int32)
     before = os.getcwd()
-    message = refused(lambda: transfer.train(target, rows, labels, 50, [], 1))
+    message = refused(lambda: run_training(target, rows, labels, 50, 1))
     return {"message": message, "working_directory_kept": os.getcwd() == before}
 
 
@@ -184,9 +210,9 @@ def filler(folder):
     rows, labels = np.zeros((4, 400), np.float32), np.zeros(4, np.int32)
     result = {}
     for name, seed in (("FAN_IN", 1), ("FAN_OUT", 1), ("AVERAGE", 1), ("FAN_IN", 2)):
-        initial = transfer.train(training_folder(folder, f"wide-{name}"), rows, labels, 1, [], seed).initial
+        initial = transfer.Training(training_folder(folder, f"wide-{name}"), rows, labels, seed).initial
         result.update({f"{name}/{seed}/{key}": array for key, array in initial.items()})
-    again = transfer.train(training_folder(folder, "wide-FAN_IN"), rows, labels, 1, [], 1).initial
+    again = transfer.Training(training_folder(folder, "wide-FAN_IN"), rows, labels, 1).initial
     result["repeated"] = all(bool((array == result[f"FAN_IN/1/{key}"]).all()) for key, array in again.items())
     return result
 

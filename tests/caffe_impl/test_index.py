@@ -74,6 +74,14 @@ def test_labels_from_class_lists_follow_the_split_list_s_order(listed):
     assert trainval.labels.dtype == np.int8 and trainval.labels.flags.c_contiguous
 
 
+@pytest.mark.parametrize("devkit", ["listed", "annotated"])
+def test_a_limit_takes_the_first_images_of_each_split(devkit, request):
+    whole, (trainval, test) = read_index(request.getfixturevalue(devkit), SPLITS)
+    classes, (few, same) = read_index(request.getfixturevalue(devkit), SPLITS, 1)
+    assert classes == whole and few.ids == ["b"] and same.ids == test.ids
+    assert few.labels.tolist() == trainval.labels[:1].tolist() and few.labels.flags.c_contiguous
+
+
 def test_the_class_named_train_is_no_split_and_the_split_train_no_class(listed):
     classes, (train, val) = read_index(listed, ("train", "val"))
     assert classes == ["dog", "train"]

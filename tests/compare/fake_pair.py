@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from experiment.artifacts import MANIFEST, RunFolder, StageWriter, read_json, sha256_array, sha256_json, write_json
+from experiment.artifacts import MANIFEST, RunFolder, read_json, sha256_array, sha256_json, write_json
+from experiment.stage_writer import StageWriter
 from experiment.stages import RESOLUTIONS, ROWS, SPLITS, STAGES, VARIATIONS, StageInfo
 
 Change = Callable[[Any], Any]

@@ -316,5 +316,6 @@ def test_the_manifest_records_what_was_used(done):
     assert manifest["spec_sha256"] == done.run.spec["sha256"]
     assert manifest["seconds"] >= 0 and manifest["threads"] >= 1
     assert manifest["machine"]["cores"] == os.cpu_count() and manifest["machine"]["cpu"]
+    assert manifest["attempts"] == 1 and manifest["peak_memory"] > 1 << 20 and manifest["origins"] == {}
     assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
     assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}

@@ -85,7 +85,7 @@ def test_the_devkit_is_found_from_the_folders_above_it(tmp_path, devkit, weights
 
 def test_a_missing_devkit_says_how_to_get_it(tmp_path, weights):
     for devkit in (None, tmp_path / "nothing"):
-        with pytest.raises(UserError, match=r"VOCtrainval_06-Nov-2007\.tar.*DEVKIT="):
+        with pytest.raises(UserError, match="make data.*DEVKIT="):
             resolve("paper", tmp_path / "run", devkit, weights)
     assert not (tmp_path / "run").exists()
 
@@ -200,3 +200,31 @@ def test_the_devkits_lists_and_annotations_are_hashed_and_not_again_while_they_s
     assert second["listing"] != first["listing"]
     (root / "JPEGImages" / "b.jpg").write_bytes(b"photograph")  # the stage index hashes photographs
     assert entry()["content"] == second["content"]
+
+
+def test_where_weights_come_from_is_recorded(tmp_path, devkit, weights, meant):
+    def told() -> str:
+        return resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant,))["external"]["weights"]["origin"]
+
+    assert told() == "a stand-in or another file, by SET"
+    sidecar = weights.with_suffix(".json")
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
+    source = {"format": "keras", "file name": "resnet101.h5", "sha256": "ab" * 32}
+    sidecar.write_text(json.dumps({"sha256": digest, "converted_from": source}))
+    assert told() == f"converted from keras, resnet101.h5, sha256 {'ab' * 32}"
+    sidecar.write_text(json.dumps({"sha256": "9" * 64, "converted_from": source}))  # of another caffemodel
+    assert told() == "a stand-in or another file, by SET"
+    embedded = resolve("embedded", tmp_path / "embedded", devkit)["external"]["weights"]["origin"]
+    assert embedded == "shipped, embedded/backbone.caffemodel"
+
+
+def test_a_limit_is_in_the_profiles_name_and_the_values(tmp_path, devkit, weights, meant):
+    lists = devkit / "VOC2007" / "ImageSets" / "Main"
+    lists.mkdir(parents=True)
+    (lists / "trainval.txt").write_text("".join(f"{n:06d}\n" for n in range(1000)))
+    spec = resolve("paper", tmp_path / "run", devkit, weights, None, (meant, "transfer.n1=7"), 250)
+    assert spec["profile"] == "paper, LIMIT=250" and spec["values"]["index"]["limit"] == 250
+    assert spec["values"]["transfer"]["max_iter"] == round(31561 / 4) and spec["values"]["transfer"]["n1"] == 7
+    assert spec["sources"]["transfer.stepsize"] == "LIMIT=250" and spec["sources"]["transfer.n1"] == "SET"
+    with pytest.raises(UserError, match="LIMIT=-1"):
+        resolve("paper", tmp_path / "run", devkit, weights, None, (meant,), -1)

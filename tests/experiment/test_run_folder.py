@@ -8,8 +8,9 @@ import zipfile
 import numpy as np
 import pytest
 
-from experiment.artifacts import RunFolder, StageWriter, load_array
+from experiment.artifacts import RunFolder, load_array
 from experiment.errors import UserError
+from experiment.stage_writer import StageWriter
 from experiment.stages import STAGES
 
 VALUES = np.arange(12, dtype=np.float32).reshape(3, 4)

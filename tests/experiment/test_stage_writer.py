@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiment.artifacts import RunFolder, StageWriter, link_stage, replace_folder, write_json
+from experiment.artifacts import RunFolder, write_json
+from experiment.stage_writer import StageWriter, link_stage, replace_folder
 
 
 @pytest.fixture

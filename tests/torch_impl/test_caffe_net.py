@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from experiment.artifacts import batches
 from prototxt import generate
 from tests.conftest import caffe_case, relative_l2, user_error
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
@@ -94,7 +95,7 @@ def test_features_do_not_depend_on_the_batch_size(batch_size, caffe, tmp_path):
     result = caffe("residual-net")
     net = write_net(tmp_path, RESNET).load(result.path / "saved.caffemodel")
     features = np.full((3, 32), np.nan, np.float32)
-    extract(net, PHOTOGRAPHS_BGR, MEAN_BGR, "pool5", batch_size, features)
+    extract(net, PHOTOGRAPHS_BGR, MEAN_BGR, "pool5", features, batches(len(PHOTOGRAPHS_BGR), batch_size))
     assert relative_l2(features, result.array("blobs/pool5").reshape(3, 32)) <= NETS
 
 

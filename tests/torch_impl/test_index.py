@@ -23,7 +23,7 @@ OBJECTS = {
 SPLITS = {"trainval": ["000002", "000001", "000003"], "test": ["000005", "000004"]}
 CLASSES = ["aeroplane", "cow", "train"]
 LABELS = {"trainval": [[-1, 1, -1], [-1, 0, 1], [-1, -1, -1]], "test": [[1, -1, -1], [-1, -1, 0]]}
-SPEC = {"index": {"trainval": "trainval", "test": "test"}}
+SPEC = {"index": {"trainval": "trainval", "test": "test", "limit": 0}}
 
 
 def annotation(objects: list[tuple[str, bool]]) -> str:
@@ -98,6 +98,21 @@ def test_stage_leaves_ids_labels_and_hashes(tmp_path):
         assert run.array("index", f"labels_{split}").tolist() == LABELS[split]
     expected = {image: hashlib.sha256(f"JPEG {image}".encode()).hexdigest() for image in OBJECTS}
     assert run.json("index", "image_sha256") == expected
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_a_limit_takes_the_first_images_of_each_split(tmp_path, limit):
+    stage = make_stage(
+        tmp_path / "run", "index", {"index": {**SPEC["index"], "limit": limit}},
+        external={"devkit": devkit(tmp_path / "devkit")},
+    )  # fmt: skip
+    index.run(stage)
+    stage.out.finish({})
+    run = RunFolder(tmp_path / "run")
+    for split, ids in SPLITS.items():
+        assert run.json("index", f"ids_{split}") == ids[:limit]
+        assert run.array("index", f"labels_{split}").tolist() == LABELS[split][:limit]
+    assert set(run.json("index", "image_sha256")) == {image for ids in SPLITS.values() for image in ids[:limit]}
 
 
 MAIN = "ImageSets/Main"
