@@ -145,11 +145,14 @@ def draw_background(rng: np.random.Generator, height: int, width: int) -> np.nda
     return cv2.resize(canvas, (width, height))
 
 
-def draw_object(rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, objects: list[dict]) -> None:
-    """Draw an object of a random class on `canvas`, mark its pixels in `owner`, append it to `objects`."""
+def draw_object(
+    rng: np.random.Generator, canvas: np.ndarray, owner: np.ndarray, objects: list[dict], kind: int | None = None
+) -> None:
+    """Draw an object of the class `kind` (else a random one) on `canvas`, mark its pixels in `owner`, append it to
+    `objects`."""
     frame = np.array(owner.shape[::-1])  # width, height
     scale = frame.prod() ** 0.5
-    kind = rng.integers(len(CLASSES))
+    kind = int(rng.integers(len(CLASSES))) if kind is None else kind
     name, (silhouette, texture) = list(CLASSES.items())[kind]
     side = rng.uniform(*(SMALL_SIZE if rng.random() < SMALL_SHARE else SIZE))
     half = np.minimum(0.5 * side * scale * np.exp(rng.uniform(-0.25, 0.25) * np.array([1, -1])), 0.45 * frame)
