@@ -11,26 +11,27 @@ from pathlib import Path
 from typing import Any
 
 from compare.calibration import Calibrator
-from compare.check import TOLERANCES, Check, Judge, read_tolerances
+from compare.check import SCHEMA_VERSION, TOLERANCES, Check, Judge, json_number, read_tolerances
 from compare.comparable import (
     may_differ,
     require_chained,
     require_comparable,
+    require_current,
     require_fed_by,
     require_same_program,
 )
 from compare.end_to_end import checks as end_to_end_checks
 from compare.end_to_end import end_to_end, seed_pairs
 from compare.junit import write_junit
-from compare.pair import FinishedRun, Pair
+from compare.pair import FinishedRun, Pair, stage_digests
 from compare.report import print_report
-from compare.stages import compare_stage
-from experiment.artifacts import RunFolder, write_json
+from compare.stages import MALFORMED, compare_stage
+from experiment.artifacts import RunFolder, sha256_file, write_json
 from experiment.errors import UserError, run_command
 from experiment.stages import ROWS, STAGES, VARIATIONS
 
-SCHEMA_VERSION = 3
-OURS = {"--json": b'"schema_version"', "--junit": b"<testsuites"}  # what every file of ours holds
+# What every file of ours holds, and no other.
+OURS = {"--json": (b'"first_departure": {', b'"spec_sha256": "'), "--junit": (b'<testsuites name="udft-audit"',)}
 
 
 def main() -> int:
@@ -38,10 +39,14 @@ def main() -> int:
     started = time.monotonic()
     arguments = parse()
     tolerances = read_tolerances(arguments.tolerances)
+    if arguments.json and arguments.junit and arguments.json.absolute() == arguments.junit.absolute():
+        raise UserError(f"--json and --junit both name {arguments.json}: name two files")
     for option, target in (("--json", arguments.json), ("--junit", arguments.junit)):
         if target:
             make_way(option, target)
     a, b = FinishedRun(arguments.run_a), FinishedRun(arguments.run_b)
+    if a.path.resolve() == b.path.resolve():
+        raise UserError(f"{a.path} would be compared with itself: name two runs")
     equal = require_comparable(a, b)
     for run in (a, b):
         require_chained(run)
@@ -53,11 +58,12 @@ def main() -> int:
     summary: dict[str, Any] = {}
     try:
         summary = end_to_end(a, pairs)
-        chained += end_to_end_checks(summary, pairs, Judge(tolerances, "chained"))
-    except (UserError, LookupError, ValueError) as error:  # what is missing or does not fit is a departure already
+        chained += end_to_end_checks(summary, pairs, Judge(tolerances, "chained"), bool(arguments.seeds))
+    except (UserError, *MALFORMED) as error:  # what is missing or does not fit is a departure already
         chained.append(Judge(tolerances, "chained").failure("end_to_end", "map", str(error)))
     differing = may_differ(a, b)
-    print_report(isolated, chained, differing, summary)
+    subject = subject_of(a)
+    print_report(subject, isolated, chained, differing, summary)
     used: dict[str, list[RunFolder]] = {
         "a": [a],
         "b": [b],
@@ -69,22 +75,22 @@ def main() -> int:
         "seeds_b": [other for _, other in pairs] if arguments.seeds else [],
     }
     result = {
-        **verdict(a, b, isolated, chained),
+        **verdict(a, b, isolated, chained, summary),
+        "tolerances_sha256": sha256_file(arguments.tolerances),
         "runs": {
-            name: [{"path": str(run.path), "keys": stage_keys(run)} for run in runs] for name, runs in used.items()
+            name: [{"path": str(run.path), "stages": stage_digests(run)} for run in runs] for name, runs in used.items()
         },
+        "subject": subject,
         "k": tolerances.k,
         "comparability": {"equal": equal, "differing": differing},
         "end_to_end": summary or None,
     }
-    if not isolated:
-        print("chained only: without --isolated the stages' own arithmetic is not judged")
-    elif calibrator is None:
+    if isolated and calibrator is None:
         print("not calibrated: without --reference only the hard bounds judge")
-    elif not calibrator.varied_a or not calibrator.varied_b:
+    elif calibrator is not None and not (calibrator.varied_a and calibrator.varied_b):
         print("not fully calibrated: without --varied-a and --varied-b a side's own unsteadiness is not measured")
     if arguments.json:
-        write_json(arguments.json, result)
+        write_json(arguments.json, json_number(result))
     if arguments.junit:
         write_junit(arguments.junit, [*isolated, *chained], time.monotonic() - started)
     print(result["sentence"])
@@ -95,9 +101,11 @@ def make_way(option: str, target: Path) -> None:
     """Delete an older verdict, so that it never stands for this one; stop where the file is another one."""
     if target.is_dir() or not target.parent.is_dir():
         raise UserError(f"{option} {target} is a folder, or is in one that is not there: name a file")
-    if target.is_file() and OURS[option] not in target.read_bytes():
+    if not target.exists():
+        return
+    if not target.is_file() or any(mark not in target.read_bytes() for mark in OURS[option]):
         raise UserError(f"{option} {target} is there and was not written by this command: name another file")
-    target.unlink(missing_ok=True)
+    target.unlink()
 
 
 def parse() -> argparse.Namespace:
@@ -156,6 +164,9 @@ def how_varied(run: RunFolder, base: RunFolder) -> tuple[tuple[str, ...], str]:
     manifests = [manifest for stage in STAGES if (manifest := run.manifest(stage)) is not None]
     if not manifests:
         raise UserError(f"{run.path} has no finished stage: run `make compare`")
+    for stage in STAGES:
+        if run.manifest(stage) is not None:
+            require_current(run, stage)
     side, variation = manifests[0]["side"], manifests[0]["key_parts"]["variation"]
     stages = VARIATIONS[side].get(variation)
     if stages is None or variation == "reference":
@@ -183,13 +194,19 @@ def first_departure(checks: list[Check]) -> Check | None:
     return next((check for check in checks if not check.agrees), None)
 
 
-def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Check]) -> dict[str, Any]:
+def verdict(
+    a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Check], summary: dict[str, Any]
+) -> dict[str, Any]:
     """What compare.json holds of the checks: the verdict, where the runs first depart, both sides' mAP, every check."""
     departures = {"isolated": first_departure(isolated), "chained": first_departure(chained)}
     agrees = all(departure is None for departure in departures.values())
     judged = [check for check in [*isolated, *chained] if check.judged]
     if agrees:
         sentence = f"agree: {len(judged)} judged checks are within their tolerances"
+        sentence += "" if isolated else " (chained only: the stages' own arithmetic is not judged)"
+        apart = [row for row, found in summary["a_minus_b"].items() if found["overall"]["verdict"] == "different"]
+        if apart:
+            sentence += f"; but mAP is different beyond the margin, at 95 %, for {', '.join(apart)}"
     else:
         parts = [
             f"{mode} at {check.stage}, {check.quantity} of {check.item} ({check.detail})"
@@ -209,9 +226,10 @@ def verdict(a: RunFolder, b: RunFolder, isolated: list[Check], chained: list[Che
     }
 
 
-def stage_keys(run: RunFolder) -> dict[str, str | None]:
-    """The key of each stage (see docs/artifacts.md), by which one can tell whether a verdict is of the present run."""
-    return {stage: (run.manifest(stage) or {}).get("key") for stage in STAGES}
+def subject_of(run: RunFolder) -> dict[str, str]:
+    """What a run is of: the profile (with LIMIT where it was shortened), and where its weights come from."""
+    weights = run.spec["external"].get("weights", {})
+    return {"profile": str(run.spec.get("profile")), "weights": weights.get("origin", "unknown")}
 
 
 def maps(run: RunFolder) -> dict[str, float] | None:
@@ -219,7 +237,7 @@ def maps(run: RunFolder) -> dict[str, float] | None:
     try:
         metrics = run.json("metrics", "metrics")
         return {row: float(metrics[row]["map_11point"]) for row in ROWS}
-    except (UserError, LookupError, TypeError, ValueError):
+    except (UserError, *MALFORMED):
         return None
 
 

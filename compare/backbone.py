@@ -6,8 +6,8 @@ from pathlib import Path
 
 from compare.check import Check
 from compare.difference import Difference, difference, worst_row_l2
-from compare.pair import Pair, named
-from experiment.stages import RESOLUTIONS, SPLITS
+from compare.pair import Pair, named, own_draws
+from experiment.stages import RESOLUTIONS, SPLITS, STAGES
 
 
 def features(pair: Pair) -> Iterator[Check]:
@@ -39,7 +39,7 @@ def resnet101(pair: Pair) -> Iterator[Check]:
 def blobs(pair: Pair, stage: str, prototxt: str) -> Iterator[Check]:
     """Each blob, its worst image judged, with the layers that write it: the net departs where the first one fails."""
     names, others = pair.a.json(stage, "blob_names"), pair.b.json(stage, "blob_names")
-    if names != others:
+    if names != others or not names:
         odd = sorted(set(names) ^ set(others))
         problem = f"the nets have different blobs: {', '.join(odd) or 'another order'}"
         yield pair.judge.failure(stage, "blob_names", problem)
@@ -60,7 +60,11 @@ def blobs(pair: Pair, stage: str, prototxt: str) -> Iterator[Check]:
 def by_image(pair: Pair, stage: str, quantity: str, name: str, item: str, detail: Callable[[Difference], str]) -> Check:
     """The check of an array with a row an image: the relative L2 of the worst image, the error likewise."""
     read = named(stage, name)
-    return pair.array_check(stage, quantity, item, read, read, lambda d: d.worst_row_l2, worst_row_l2, detail=detail)
+    own = bool(STAGES[stage].draws) and own_draws(pair.a, pair.b, stage)  # then the weights are other ones
+    return pair.array_check(
+        stage, quantity, item, read, read, lambda d: d.worst_row_l2, None if own else worst_row_l2, detail=detail,
+        only_shown=own,
+    )  # fmt: skip
 
 
 def writers(prototxt: Path) -> dict[str, list[str]]:

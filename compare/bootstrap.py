@@ -38,8 +38,8 @@ class Equivalence:
         return {key: list(value) if isinstance(value, tuple) else value for key, value in vars(self).items()}
 
 
-def equivalence(observed: float, differences: np.ndarray, margin: float, known_spread: bool = True) -> Equivalence:
-    """Judge an observed difference by its resamples; `known_spread` is false where the seeds' is not in them.
+def equivalence(observed: float, differences: np.ndarray, margin: float, certain: bool = True) -> Equivalence:
+    """Judge an observed difference by its resamples; `certain` is false where the seeds' is not in them.
 
     Without it nothing is certain: the verdict is "undecided".
 
@@ -58,7 +58,7 @@ def equivalence(observed: float, differences: np.ndarray, margin: float, known_s
         (1 + int(np.count_nonzero(beyond))) / (len(differences) + 1)
         for beyond in (differences <= -margin, differences >= margin)
     )
-    if not known_spread:
+    if not certain:
         verdict = "undecided"
     elif max(p_lower, p_upper) < SIGNIFICANCE:
         verdict = "equivalent"

@@ -93,8 +93,13 @@ class Calibrator:
         array that does not fit.
         """
         reference = read_b(self.reference)
+        own = read_b(self.b)
+        if own.dtype == np.float32 and reference.dtype != np.float64:
+            raise UserError(
+                f"{self.reference.stage_path(stage)} is no float64 reference: it holds {reference.dtype}, run it again"
+            )
         first_rows = stage in LIMITED
-        error = apart(distance, reference, read_b(self.b), self.reference, first_rows)
+        error = apart(distance, reference, own, self.reference, first_rows)
         error_a = apart(distance, reference, read_a(self.a), self.reference, first_rows)
         floors_a, floors_b = {}, {}
         for varied in self.varied_a if floors_of_a else ():
@@ -103,14 +108,15 @@ class Calibrator:
         for varied in self.varied_b:
             if varied.manifest(stage) is not None:
                 array = read_b(varied)
-                others = (read_b(self.b), reference)
+                others = (own, reference)
                 floors_b[self.name(varied)] = float(
                     np.min([apart(distance, array, other, varied, first_rows) for other in others])
                 )
         # A NaN stays one in all of this, and never agrees.
         of_a = float(np.max([error_a, *floors_a.values(), ROUNDING]))
-        floor = float(np.max([of_a, *(np.minimum(value, self.k * of_a) for value in floors_b.values())]))
-        ratio = error / floor if math.isfinite(floor) else math.nan
+        of_b = float(np.max([0.0, *floors_b.values()]))
+        floor = float(np.maximum(of_a, np.minimum(of_b, self.k * of_a)))
+        ratio = error / floor if math.isfinite(of_b) and math.isfinite(floor) else math.nan
         return Calibration(error, error_a, {**floors_a, **floors_b}, floor, ratio, self.k)
 
     def name(self, varied: RunFolder) -> str:

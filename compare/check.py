@@ -10,6 +10,7 @@ from compare.calibration import Calibration
 from experiment.errors import UserError
 
 TOLERANCES = Path(__file__).parent / "tolerances.toml"
+SCHEMA_VERSION = 3  # of compare.json, which holds checks
 MODES = ("isolated", "chained")
 AT_MOST, AT_LEAST = "<=", ">="
 
@@ -155,6 +156,10 @@ def read_tolerances(path: Path) -> Tolerances:
             bounds[f"{stage}.{quantity}"] = Tolerance(
                 entry.get("isolated"), entry.get("chained"), bound, entry["reason"], judge
             )
+    if path != TOLERANCES and (odd := sorted(bounds.keys() ^ read_tolerances(TOLERANCES).bounds.keys())):
+        raise UserError(
+            f"{path}: [{odd[0]}] is missing, or is no quantity: name those of {TOLERANCES.name}, all of them"
+        )
     return Tolerances(float(k), bounds)
 
 

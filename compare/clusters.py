@@ -1,5 +1,6 @@
 """What is compared of the stages clusters and pseudo_labels: centroids matched by assignment before all else."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -82,11 +83,17 @@ def pseudo_labels(pair: Pair) -> Iterator[Check]:
 
 
 def inertia_change(run: RunFolder, first: float, second: float) -> float:
-    """|second / first - 1|; where every row is its own cluster, the second as a share of the features' scatter."""
-    if first > 0:
-        return abs(second / first - 1)
+    """|second / first - 1|; where every row is its own cluster, the second as a share of the features' scatter.
+
+    NaN where the first is no inertia.
+    """
+    if first != 0:
+        return abs(second / first - 1) if first > 0 else math.nan
+    if second == 0:
+        return 0.0
     features = np.asarray(run.array("features", "hr_trainval"), np.float64)
-    return abs(second) / float(((features - features.mean(axis=0)) ** 2).sum())
+    scatter = float(((features - features.mean(axis=0)) ** 2).sum())
+    return abs(second) / scatter if scatter > 0 else math.inf
 
 
 def label_margins(features: np.ndarray, centroids: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -108,11 +115,12 @@ def matching(a: RunFolder, b: RunFolder, name: str = "centroids") -> np.ndarray:
 
 
 def renumbered(labels: np.ndarray, mine: np.ndarray) -> np.ndarray:
-    """b's cluster numbers as a's; `mine` is what `matching` gave."""
+    """b's cluster numbers as a's; `mine` is what `matching` gave. Raises `ValueError` for other labels."""
+    if labels.dtype.kind not in "iu" or not ((labels >= 0) & (labels < len(mine))).all():
+        raise ValueError(f"cluster numbers must be integers of 0 to {len(mine) - 1}")
     number = np.empty(len(mine), labels.dtype)
     number[mine] = np.arange(len(mine))
-    known = labels.dtype.kind in "iu" and ((labels >= 0) & (labels < len(mine))).all()
-    return number[labels] if known else labels
+    return number[labels]
 
 
 def reordered(pair: Pair, name: str) -> Read:

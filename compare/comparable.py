@@ -12,6 +12,7 @@ from experiment.pipeline import check_spec
 from experiment.stages import STAGES
 
 ABSENT = "-"
+KEY_PARTS = {"spec", "inputs", "variation", "external", "prototxt", "draws", "forced", "code", "versions"}
 
 
 def require_comparable(
@@ -37,6 +38,8 @@ def require_comparable(
             raise UserError(f"{a.path} and {b.path} are not comparable: {name} is {one!r} and {two!r}: {remedy(name)}")
     if "index" in stages:
         hashes = [run.json("index", "image_sha256") for run in (a, b)]
+        if not all(isinstance(found, dict) for found in hashes):
+            raise UserError(f"{a.path} and {b.path}: image_sha256 must be a table of images in both: run both again")
         for name in sorted(hashes[0].keys() & hashes[1].keys()):
             if hashes[0][name] != hashes[1][name]:
                 raise UserError(
@@ -73,11 +76,11 @@ def require_current(run: RunFolder, stage: str) -> None:
     """Stop where a stage is unfinished, or was made with another specification, prototxt or file than the run has."""
     manifest, spec = run.require_manifest(stage), run.spec
     parts = manifest.get("key_parts")
-    if not isinstance(parts, dict) or not {"spec", "inputs", "variation"} <= parts.keys():
+    if not isinstance(parts, dict) or not parts.keys() >= KEY_PARTS:
         raise UserError(f"{run.stage_path(stage)}/manifest.json was made by another version: run this side again")
     stale = [section for section, values in parts["spec"].items() if spec["values"].get(section) != values]
-    stale += [name for name, digest in parts.get("prototxt", {}).items() if spec["prototxt"].get(name) != digest]
-    for name, digest in parts.get("external", {}).items():
+    stale += [name for name, digest in parts["prototxt"].items() if spec["prototxt"].get(name) != digest]
+    for name, digest in parts["external"].items():
         entry = spec["external"].get(name) or {}
         if digest != entry.get("sha256", entry.get("listing")):
             stale.append(name)
@@ -91,7 +94,7 @@ def require_chained(run: RunFolder) -> None:
     """Stop where a run cannot be run a or b: it was varied, or was fed by another run."""
     for stage in STAGES:
         parts = run.require_manifest(stage)["key_parts"]
-        kind = parts["variation"] or ("isolated" if parts.get("forced") else "")
+        kind = parts["variation"] or ("isolated" if parts["forced"] else "")
         if kind:
             option = "--isolated" if kind == "isolated" else "--reference, --varied-a or --varied-b"
             raise UserError(f"{run.path} is {kind}, no run that was fed by itself: give it to {option}")
@@ -114,9 +117,23 @@ def require_fed_by(
                     f"{run.stage_path(stage)} was not fed by {a.stage_path(earlier)}, as {option} must be: "
                     "name another run, or run `make compare` again"
                 )
+        if run.path != a.path:
+            require_drawn_by(a, run, stage, option)
         if parts["variation"] != variation:
             found, wanted = parts["variation"] or "not varied", variation or "not varied"
             raise UserError(f"{run.stage_path(stage)} is {found}, where {option} needs one that is {wanted}")
+
+
+def require_drawn_by(a: RunFolder, run: RunFolder, stage: str, option: str) -> None:
+    """Stop where a stage of `run` did not start from run a's random values, or went on from another run's snapshots."""
+    parts = run.require_manifest(stage)["key_parts"]
+    outputs = {name: entry["sha256"] for name, entry in a.require_manifest(stage)["outputs"].items()}
+    own = any(digest != outputs.get(name) for name, digest in parts["draws"].items())
+    if own or parts["forced"] not in (None, sha256_json(outputs)):
+        raise UserError(
+            f"{run.stage_path(stage)} did not start from what {a.stage_path(stage)} drew, as {option} must: "
+            "run `make compare` again"
+        )
 
 
 def require_same_program(run: RunFolder, other: RunFolder, stages: Iterable[str]) -> None:
@@ -127,7 +144,7 @@ def require_same_program(run: RunFolder, other: RunFolder, stages: Iterable[str]
     for stage in stages:
         one, two = (r.require_manifest(stage)["key_parts"] for r in (run, other))
         for part in ("side", "code", "versions"):
-            if one.get(part) != two.get(part):
+            if one[part] != two[part]:
                 raise UserError(
                     f"{run.stage_path(stage)} is of other {part} than {other.stage_path(stage)}: run both again with "
                     "the program that is there now"

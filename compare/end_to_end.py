@@ -16,7 +16,7 @@ from compare.check import Check, Judge
 from compare.clusters import inertia_change, matching, renumbered
 from compare.comparable import require_comparable, require_fed_by, require_same_program
 from compare.pair import FinishedRun, own_draws
-from compare.transfer import msra_p_value
+from compare.transfer import drawn_weights
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 from experiment.stages import ROWS, STAGES
@@ -37,12 +37,15 @@ def seed_pairs(seeds: Sequence[Path], a: RunFolder, b: RunFolder) -> list[tuple[
     stopping. Raises `UserError` where a run is missing, is unfinished, was fed by another, was made by another program
     than a or b, or differs from run a in more than the seed.
     """
-    if len({path.name for path in seeds}) < len(seeds):
+    for path in seeds:
+        if not path.name.isdecimal() or str(int(path.name)) != path.name:
+            raise UserError(f"--seeds {path} is not named by its seed: name a folder such as runs/embedded/seeds/1")
+    if len({path.resolve() for path in seeds}) < len(seeds) or len({path.name for path in seeds}) < len(seeds):
         raise UserError(f"--seeds names a seed twice among {', '.join(path.name for path in seeds)}: name each once")
+    if a.path.name == b.path.name:
+        raise UserError(f"--seeds tells a seed's runs by the folders' names, and both runs are called {a.path.name}")
     pairs: list[tuple[RunFolder, RunFolder]] = []
     for path in seeds:
-        if not path.name.isdecimal():
-            raise UserError(f"--seeds {path} is not named by its seed: name a folder such as runs/embedded/seeds/1")
         pair = FinishedRun(path / a.path.name), FinishedRun(path / b.path.name)
         try:
             for run, like in zip(pair, (a, b), strict=True):
@@ -52,7 +55,7 @@ def seed_pairs(seeds: Sequence[Path], a: RunFolder, b: RunFolder) -> list[tuple[
                 require_own_draws(run, int(path.name))
             require_comparable(*pair, SEED_STAGES)
         except UserError as error:
-            told = f"`make seeds` makes them; SEEDS= says how many, or delete {path.parent}"
+            told = f"`make seeds` makes them; SEEDS= says how many, or delete {path}"
             raise UserError(f"the seeds' runs: {error} ({told})") from None
         pairs.append(pair)
     return pairs
@@ -86,16 +89,16 @@ def end_to_end(a: RunFolder, pairs: Sequence[tuple[RunFolder, RunFolder]]) -> di
         )
 
     # Between rows that no seed touches, or sides that share their draws, a single pair of runs tells all there is.
-    unseeded = not any(own_draws(*pair, stage) for pair in pairs for stage in ("clusters", "transfer"))
+    alike = not any(own_draws(*pair, stage) for pair in pairs for stage in ("clusters", "transfer"))
 
     def judged(one: tuple[str, str], other: tuple[str, str]) -> dict[str, Any]:
         """The difference of two (side, row)."""
         difference = float(observed[one[0]][one[1]].mean() - observed[other[0]][other[1]].mean())
         resampled = [paired_differences(drawn[one[0]][one[1]], drawn[other[0]][other[1]], s) for s in (None, seed)]
-        seeded = "ours" in (one[1], other[1]) and not (unseeded and one[1] == other[1])
-        known = not seeded or len(pairs) >= LEAST_SEEDS
-        images, overall = (equivalence(difference, differences, margin, known) for differences in resampled)
-        return {"difference": difference, "images": images.as_json(), "overall": overall.as_json(), "certain": known}
+        seeded = "ours" in (one[1], other[1]) and not (alike and one[1] == other[1])
+        certain = not seeded or len(pairs) >= LEAST_SEEDS
+        images, overall = (equivalence(difference, differences, margin, certain) for differences in resampled)
+        return {"difference": difference, "images": images.as_json(), "overall": overall.as_json(), "certain": certain}
 
     return {
         "seeds": len(pairs),
@@ -121,8 +124,10 @@ def over_seeds(values: np.ndarray) -> dict[str, Any]:
     return {"seeds": values.tolist(), "mean": float(values.mean()), "spread": spread}
 
 
-def checks(summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]], judge: Judge) -> Iterator[Check]:
-    """Whether the sides' mAP differ beyond the margin; and, where each side drew its own, the draws and clusterings."""
+def checks(
+    summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]], judge: Judge, seeded: bool
+) -> Iterator[Check]:
+    """Whether the sides' mAP differ beyond the margin; and, where the pairs are `seeded`, the draws and clusterings."""
     for row, found in summary["a_minus_b"].items():
         verdict = found["overall"]
         low, high = verdict["interval_95"]
@@ -132,12 +137,14 @@ def checks(summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]]
         least = max(0.0, abs(found["difference"]) - STANDARD_ERRORS * verdict["standard_error"])
         allowed = summary["margin"] if found["certain"] else None
         yield judge.check("end_to_end", "least_map_difference", row, least, detail, allowed=allowed, **found)
+    for row in ROWS:
+        yield farthest_seed(summary, row, judge)
     for side, runs in zip("ab", zip(*pairs, strict=True), strict=True):
         for row in ROWS:
             told = [PERCENT * run.json("metrics", "metrics")[row]["map_11point"] for run in runs]
             apart = float(np.abs(np.array(summary["map"][side][row]["seeds"]) - told).max())
             yield judge.check("end_to_end", "third_route", f"{row} of {side}", apart, "mAP, the worst of the seeds")
-    if len(pairs) == 1:
+    if not seeded:
         return
     inertias, rands = [], []
     for number, (one, two) in enumerate(pairs, start=1):
@@ -146,15 +153,23 @@ def checks(summary: dict[str, Any], pairs: Sequence[tuple[RunFolder, RunFolder]]
         rands.append(float(adjusted_rand_score(one.array("clusters", "assignments"), labels)))
         variance_norm = one.spec["values"]["transfer"]["variance_norm"]
         for side, run in (("a", one), ("b", two)):
-            p = min(msra_p_value(run, f"{layer}_weight_initial", variance_norm) for layer in ("fc1", "fc2"))
-            detail = "Kolmogorov-Smirnov against MSRA, the lesser of both layers'"
-            yield judge.check("end_to_end", "initial_p", f"seed {number} of {side}", p, detail)
+            yield from drawn_weights(judge, "end_to_end", run, f"seed {number} of {side}", variance_norm)
     means = np.mean(inertias, axis=0).tolist()
     detail = f"mean inertia {means[0]:.6g} and {means[1]:.6g}"
     change = inertia_change(pairs[0][0], *means)
     yield judge.check("end_to_end", "inertia", "clusters", change, detail, seeds=inertias)
     detail = f"least of {len(rands)} seeds; each side from its own start"
     yield judge.check("end_to_end", "adjusted_rand", "clusters", min(rands), detail, seeds=rands)
+
+
+def farthest_seed(summary: dict[str, Any], row: str, judge: Judge) -> Check:
+    """The greatest distance of a seed's mAP from the other side's mean: a fault in some seeds may hide in a mean."""
+    distances = []
+    for one, other in (("a", "b"), ("b", "a")):
+        mean = summary["map"][other][row]["mean"]
+        distances += [(abs(value - mean), one, n) for n, value in enumerate(summary["map"][one][row]["seeds"], start=1)]
+    worst, side, number = max(distances)
+    return judge.check("end_to_end", "farthest_seed", row, worst, f"number {number} of side {side}")
 
 
 def claim(side: dict[str, Any]) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from compare.calibration import Calibrator, Distance, Read
 from compare.check import Check, Judge
 from compare.difference import Difference, difference, relative_l2
-from experiment.artifacts import RunFolder, load_array
+from experiment.artifacts import RunFolder, load_array, sha256_json
 from experiment.errors import UserError
+from experiment.stages import STAGES
 
 
 class FinishedRun(RunFolder):
@@ -89,6 +90,16 @@ class Pair:
         return self.judge.check(
             stage, quantity, item, value(d), told, calibration=calibration, only_shown=only_shown, **numbers(d)
         )
+
+
+def stage_digests(run: RunFolder) -> dict[str, str | None]:
+    """Of each stage what it is, by its key and outputs: whether a verdict is of the present run. None: not finished."""
+    found = {}
+    for stage in STAGES:
+        manifest = run.manifest(stage)
+        parts = manifest and [manifest["key"], {name: e["sha256"] for name, e in manifest["outputs"].items()}]
+        found[stage] = sha256_json(parts) if parts else None
+    return found
 
 
 def own_draws(a: RunFolder, b: RunFolder, stage: str) -> bool:

@@ -58,7 +58,7 @@ def ratio_text(check: Check) -> str:
 
 
 def table(isolated: Sequence[Check], chained: Sequence[Check], details: bool = True) -> Table:
-    """The table of both modes; rows in the order of the stages; without details it takes 120 columns."""
+    """The table of both modes; rows in the order of the stages."""
     result = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     names = ("stage", "quantity", "of", "isolated", "allowed", "floors", "chained", "allowed", "")
     for name in (*names, "detail") if details else names:
@@ -148,12 +148,17 @@ def difference_cells(found: dict[str, Any]) -> list[str]:
 
 
 def print_report(
-    isolated: Sequence[Check], chained: Sequence[Check], may_differ: Sequence[dict[str, str]], summary: dict[str, Any]
+    subject: dict[str, str],
+    isolated: Sequence[Check],
+    chained: Sequence[Check],
+    may_differ: Sequence[dict[str, str]],
+    summary: dict[str, Any],
 ) -> None:
-    """Print all on stdout."""
+    """Print all on stdout. subject : what the runs are of, as `subject_of` gives it."""
     console = Console()
     if not console.is_terminal:
         console = Console(width=PLAIN_WIDTH)
+    console.print(f"profile {subject['profile']}; weights: {subject['weights']}", markup=False, highlight=False)
     if may_differ:
         console.print(differing(may_differ))
     wide = console.width >= WIDE

@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from compare.check import AT_MOST, MODES, TOLERANCES, badness, read_tolerances
+from compare.check import AT_MOST, MODES, SCHEMA_VERSION, TOLERANCES, badness, read_tolerances
 from compare.end_to_end import LEAST_SEEDS, claim
+from compare.pair import stage_digests
 from compare.report import ROW_NAMES, difference_cells, mean_text
-from experiment.artifacts import RunFolder, read_json, sha256_json, write_json
+from experiment.artifacts import RunFolder, read_json, sha256_file, sha256_json, write_json
 from experiment.errors import UserError, run_command
 from experiment.spec import read_profile
 from experiment.stages import ROWS, STAGES
@@ -53,17 +54,26 @@ def take(name: str, run: Path) -> None:
     """
     comparison = read_json(run / "compare.json")
     sides = {side: RunFolder(run / side) for side in ("caffe", "torch")}
+    if comparison.get("schema_version") != SCHEMA_VERSION:
+        raise UserError(f"{run / 'compare.json'} is of another version: run `make compare` again")
     runs = comparison["runs"]
     for used in (entry for entries in runs.values() for entry in entries):
         folder = RunFolder(Path(used["path"]))
-        for stage, key in used["keys"].items():
-            if (folder.manifest(stage) or {}).get("key") != key:
+        found = stage_digests(folder)
+        for stage, digest in used["stages"].items():
+            if found[stage] != digest:
                 raise UserError(
                     f"{run / 'compare.json'} is older than {folder.stage_path(stage)}: run `make compare` again"
                 )
+    if comparison["tolerances_sha256"] != sha256_file(TOLERANCES):
+        raise UserError(f"{run / 'compare.json'} was judged by other tolerances: run `make compare` again")
     if [Path(runs[which][0]["path"]) for which in "ab"] != [side.path for side in sides.values()]:
         raise UserError(f"{run / 'compare.json'} is of other runs than those beside it: run `make compare` again")
-    missing = [name for name, count in NEEDED.items() if len(runs[name]) < count]
+    if comparison["subject"]["profile"] != (known := comparison["subject"]["profile"].partition(",")[0]):
+        raise UserError(
+            f"{run / 'compare.json'} is of a shortened run: run `make compare PROFILE={known}` without LIMIT="
+        )
+    missing = [name for name, count in NEEDED.items() if len({entry["path"] for entry in runs[name]}) < count]
     if missing or comparison["end_to_end"] is None:
         told = missing[0] if missing else "end_to_end"
         raise UserError(f"{run / 'compare.json'} lacks some of {told}: run `make seeds compare` first")
@@ -72,6 +82,7 @@ def take(name: str, run: Path) -> None:
     result = {
         "profile": spec["profile"],
         "spec_sha256": spec["sha256"],
+        "tolerances_sha256": comparison["tolerances_sha256"],
         "images": ids,
         "classes": sides["caffe"].json("index", "classes"),
         "agrees": comparison["agrees"],
@@ -207,11 +218,12 @@ def with_blocks(text: str, blocks: dict[str, str]) -> str:
 
 
 def stale_results(results: dict[str, dict[str, Any]]) -> list[str]:
-    """The results that were made with another specification than the profile's present one."""
+    """The results that were made with another specification than the profile's now, or with other tolerances."""
     return [
         name
         for name, result in results.items()
         if sha256_json(read_profile(result["profile"])[0]) != result["spec_sha256"]
+        or result["tolerances_sha256"] != sha256_file(TOLERANCES)
     ]
 
 
@@ -242,7 +254,10 @@ def main() -> int:
     }
     written = with_blocks(text, blocks)
     if arguments.check:
-        problems = [f"docs/results/{name}.json is of another specification" for name in stale_results(results)]
+        problems = [
+            f"docs/results/{name}.json is of another specification or other tolerances"
+            for name in stale_results(results)
+        ]
         problems += ["README.md's figures are not those of docs/results"] if written != text else []
         for problem in problems:
             print(f"stale: {problem}: run `make results`", file=sys.stderr)

@@ -31,6 +31,10 @@ STAGE_CHECKS: dict[str, Callable[[Pair], Iterator[Check]]] = {
 assert list(STAGE_CHECKS) == list(STAGES)
 
 
+# What reading outputs of another form than a stage's raises.
+MALFORMED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+
+
 def compare_stage(stage: str, pair: Pair) -> list[Check]:
     """All checks of a stage. A missing, damaged or senseless artifact is a check that fails, never one left out."""
     checks: list[Check] = []
@@ -41,7 +45,7 @@ def compare_stage(stage: str, pair: Pair) -> list[Check]:
             require_whole(pair.b, stage, name)
     except UserError as error:
         checks.append(pair.judge.failure(stage, "artifact", str(error)))
-    except (LookupError, TypeError, ValueError) as error:  # outputs that lack a class, a row, a file's columns
+    except MALFORMED as error:  # outputs that lack a class, a row, a file's columns
         told = f"not a {stage} stage's outputs ({type(error).__name__}: {error})".replace("\n", " ")
         checks.append(pair.judge.failure(stage, "artifact", told))
     return checks

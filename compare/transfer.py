@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import kstest
 
-from compare.check import Check
+from compare.check import Check, Judge
 from compare.difference import Difference, relative_l2, trimmed_l2
 from compare.pair import Pair, named, own_draws
 from experiment.artifacts import RunFolder
@@ -60,9 +60,15 @@ def initial_weights(pair: Pair) -> Iterator[Check]:
         yield pair.array_check("transfer", "initial_relative_l2", f"{name}_initial", read, read, **how)
     variance_norm = pair.a.spec["values"]["transfer"]["variance_norm"]
     for side, run in (("a", pair.a), ("b", pair.b)):
-        for name in ("fc1_weight_initial", "fc2_weight_initial"):
-            p = msra_p_value(run, name, variance_norm)
-            yield pair.judge.check("transfer", "initial_p", f"{name} of {side}", p, "Kolmogorov-Smirnov against MSRA")
+        yield from drawn_weights(pair.judge, "transfer", run, side, variance_norm)
+
+
+def drawn_weights(judge: Judge, stage: str, run: RunFolder, item: str, variance_norm: str) -> Iterator[Check]:
+    """Whether a run's initial weights are what Caffe's fillers draw: MSRA's distribution, and biases of 0."""
+    p = min(msra_p_value(run, f"{layer}_weight_initial", variance_norm) for layer in ("fc1", "fc2"))
+    yield judge.check(stage, "initial_p", item, p, "Kolmogorov-Smirnov against MSRA, the lesser of both layers'")
+    biases = np.concatenate([np.ravel(run.array("transfer", f"{layer}_bias_initial")) for layer in ("fc1", "fc2")])
+    yield judge.check(stage, "initial_bias", item, float(np.abs(biases).max()), "greatest of both layers'")
 
 
 def msra_p_value(run: RunFolder, name: str, variance_norm: str) -> float:
