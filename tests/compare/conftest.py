@@ -13,14 +13,19 @@ from compare import __main__ as command
 from compare.check import TOLERANCES, Judge, Tolerances, read_tolerances
 from compare.pair import FinishedRun, Pair
 from compare.stages import compare_stage
+from experiment.artifacts import RunFolder
 from experiment.errors import run_command
 
 
 @pytest.fixture(scope="session")
 def templates(tmp_path_factory) -> Iterator[dict[str, Path]]:
-    """Finished runs, not to be changed (the tests' runs link to their stages): one of each side, and varied ones."""
+    """Finished runs, not to be changed (the tests' runs link to their stages): one of each side, fed ones, varied ones.
+
+    The isolated and the varied ones were fed by the Caffe side's.
+    """
     folder = tmp_path_factory.mktemp("templates")
     paths = {side: write_run(folder / side, side=side).path for side in ("caffe", "torch")}
+    paths["isolated"] = write_run(folder / "isolated", fed_by=RunFolder(paths["caffe"]), side="torch").path
     for side, variation in (("torch", "reference"), ("caffe", "batch"), ("torch", "threads")):
         paths[variation] = write_varied(folder / variation, paths["caffe"], side, variation)
     files = [file for file in folder.rglob("*") if file.is_file()]
@@ -32,7 +37,7 @@ def templates(tmp_path_factory) -> Iterator[dict[str, Path]]:
 @pytest.fixture
 def runs(tmp_path, templates):
     """Three equal runs: a (the Caffe side's), b (the port's, chained) and isolated. See `fake_pair.own`."""
-    sides = {"a": "caffe", "b": "torch", "isolated": "torch"}
+    sides = {"a": "caffe", "b": "torch", "isolated": "isolated"}
     return SimpleNamespace(**{name: link_run(templates[side], tmp_path / name) for name, side in sides.items()})
 
 

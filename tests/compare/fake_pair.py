@@ -1,8 +1,8 @@
 """Complete runs at toy size, every output of docs/artifacts.md in them, for comparisons to be made of.
 
 Both sides hold the same numbers unless a change says otherwise. They mean little but fit together: labels are those of
-the nearest centroids, initial weights are drawn as the MSRA filler draws them, the metrics are those of the decision
-values.
+the nearest centroids, initial weights are drawn as the MSRA filler draws them, decision values are those of the dual
+coefficients, the metrics those of the decision values.
 """
 
 import functools
@@ -62,10 +62,13 @@ def outputs() -> dict[str, dict[str, Any]]:
     clusters = {split: np.arange(n, dtype=np.int32) % K for split, n in N.items()}
     features = {name: centroids[clusters[name.split("_")[1]]] + normal(N[name.split("_")[1]], FEATURES) / 4
                 for name in splits}  # fmt: skip
-    scores = {row: random.normal(size=LABELS_TEST.shape) for row in ROWS}
+    transferred = {split: normal(N[split], K) for split in SPLITS}
     duals = {f"{row}_dual": random.normal(size=(len(CLASSES), N["trainval"])) for row in ROWS}
     for dual in duals.values():
         dual[:, ::2] = 0
+    rows = {"baseline_hr": (features["hr_trainval"], features["hr_test"]),
+            "baseline_lr": (features["lr_trainval"], features["lr_test"]), "ours": tuple(transferred.values())}  # fmt: skip
+    scores = {row: decision_values(duals[f"{row}_dual"], *both) for row, both in rows.items()}
     return {
         "index": {
             "classes": CLASSES,
@@ -97,7 +100,7 @@ def outputs() -> dict[str, dict[str, Any]]:
                 if name.startswith("2/") or name.startswith("10/") and not name.endswith("_history")
             },
         },
-        "transfer_features": {split: normal(N[split], K) for split in SPLITS},
+        "transfer_features": transferred,
         "svm": {**scores, **duals, "summary": {row: dict.fromkeys(CLASSES, MACHINE) for row in ROWS}},
         "metrics": {"metrics": metrics_of(scores)},
         "resnet101": {
@@ -114,6 +117,12 @@ def initial(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
     if len(shape) == 1:
         return np.zeros(shape, np.float32)
     return (random.normal(size=shape) * (2 / shape[1]) ** 0.5).astype(np.float32)
+
+
+def decision_values(dual: np.ndarray, trainval: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """sum_i dual[c, i] <x_i, x> - rho of the test rows x, (n, C), all rows divided by the trainval rows' mean norm."""
+    factor = 1 / np.mean([np.sqrt(np.sum(row.astype(np.float64) ** 2)) for row in trainval])
+    return (factor * test.astype(np.float64)) @ (factor * trainval.astype(np.float64)).T @ dual.T - MACHINE["rho"]
 
 
 def metrics_of(scores: Mapping[str, np.ndarray]) -> dict[str, dict[str, Any]]:
@@ -150,7 +159,7 @@ def spec() -> dict[str, Any]:
     values["pseudo_labels"]["assign"] = "nearest"
     values["transfer"] |= {"snapshots": SNAPSHOTS, "variance_norm": "FAN_IN"}
     values["compare"] = {"margin": MARGIN, "resamples": 60}
-    values["svm"]["tolerance"] = 1e-6
+    values["svm"] |= {"tolerance": 1e-6, "scale": "mean_norm"}
     prototxt = {name: hashlib.sha256(name.encode()).hexdigest() for name in PROTOTXTS}  # each holds its own name
     content = {"ImageSets/Main": "a" * 64, "Annotations": "b" * 64, "JPEGImages": "c" * 64}
     external = {
@@ -227,7 +236,8 @@ def write_stage(
 ) -> None:
     """Write, or write again, one stage of a run, from the earlier stages of `fed_by` (the run itself without it).
 
-    side, variation, drew_itself : as the stage was before, else the Caffe side, not varied, and as that side does.
+    side, variation, drew_itself : as the stage was before, else the Caffe side, not varied, and as that side does where
+        it is fed by itself.
     about : other entries of the manifest.
 
     Later stages keep what they say they were fed; see `feed`.
@@ -250,7 +260,7 @@ def write_stage(
         variation = before["key_parts"]["variation"]
     if drew_itself is None:
         drawn = before["key_parts"].get("draws")
-        drew_itself = set(drawn.values()) == {None} if drawn else side == "caffe"
+        drew_itself = set(drawn.values()) == {None} if drawn else side == "caffe" and fed_by is None
     if run.stage_path(stage).is_symlink():
         run.stage_path(stage).unlink()
     info, asked = STAGES[stage], run.spec
@@ -261,6 +271,7 @@ def write_stage(
         "external": {name: fingerprint(asked["external"].get(name)) for name in info.external},
         "prototxt": {name: asked["prototxt"][name] for name in info.prototxts},
         "draws": {name: None if drew_itself else digest_of(outputs()[stage][name]) for name in info.draws},
+        "forced": forced(stage, fed_by),
         "variation": variation,
         "code": {"module.py": side},
         "versions": SURROUNDINGS[side]["versions"],
@@ -295,11 +306,13 @@ def feed(*runs: Path, fed_by: Path | None = None) -> None:
 
     For after a stage was written anew.
     """
+    other = RunFolder(fed_by) if fed_by else None
     for path in runs:
         for stage, info in STAGES.items():
-            manifest, found = RunFolder(path).manifest(stage), digests(info, RunFolder(fed_by or path))
-            if manifest is not None and manifest["key_parts"]["inputs"] != found:
-                change_parts(path, stage, lambda parts, found=found: parts.update(inputs=found))
+            manifest = RunFolder(path).manifest(stage)
+            found = {"inputs": digests(info, other or RunFolder(path)), "forced": forced(stage, other)}
+            if manifest is not None and any(manifest["key_parts"][part] != value for part, value in found.items()):
+                change_parts(path, stage, lambda parts, found=found: parts.update(found))
 
 
 def change_parts(path: Path, stage: str, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -323,6 +336,12 @@ def digests(info: StageInfo, run: RunFolder) -> dict[str, str]:
         for earlier, manifest in manifests.items()
         if manifest is not None
     }
+
+
+def forced(stage: str, fed_by: RunFolder | None) -> str | None:
+    """What a stage's manifest records of the snapshots that it went on from: another run's, or none."""
+    manifest = fed_by.manifest(stage) if fed_by and STAGES[stage].forced else None
+    return manifest and sha256_json({name: entry["sha256"] for name, entry in manifest["outputs"].items()})
 
 
 def fingerprint(entry: Mapping[str, Any] | None) -> str | None:

@@ -7,6 +7,9 @@ import pytest
 from fake_pair import BLOBS, outputs, write_stage
 
 from compare.backbone import writers
+from compare.calibration import Calibrator
+from compare.check import Judge
+from compare.pair import FinishedRun, Pair
 from compare.stages import compare_stage
 from experiment.artifacts import RunFolder
 from torch_impl.caffe_proto import read_prototxt
@@ -55,6 +58,39 @@ def test_resnet101s_pool5_has_a_bound_of_its_own(runs, pair_of, tolerances):
     })  # fmt: skip
     bad = [check.item for check in compare_stage("resnet101", pair_of(runs.a, runs.b)) if not check.agrees]
     assert bad == ["blob pool5"]
+
+
+@pytest.mark.parametrize("stage", ["features", "resnet101"])
+def test_a_net_without_blobs_never_agrees(runs, pair_of, stage):
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), stage, {(stage, "blob_names"): lambda _: []})
+    bad = [check for check in compare_stage(stage, pair_of(runs.a, runs.b)) if not check.agrees]
+    assert [(check.quantity, check.item) for check in bad] == [("present", "blob_names")]
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+def test_the_probes_blobs_are_only_shown_where_its_weights_are_other_ones(runs, pair_of, templates, tolerances, mode):
+    """Of other weights neither the bound nor the floors can judge; the photographs are the same, and judged still."""
+    change = {("resnet101", f"blobs/{i:03d}-{name}"): lambda blob: 2 * blob for i, name in enumerate(BLOBS)}
+    change |= {("resnet101", "photographs"): lambda photographs: photographs + np.uint8(1)}
+    for drew_itself in (False, True):
+        write_stage(RunFolder(runs.b), "resnet101", change, drew_itself=drew_itself)
+        a, b, reference = (FinishedRun(path) for path in (runs.a, runs.b, templates["reference"]))
+        pair = Pair(a, b, Judge(tolerances, mode), Calibrator(a, b, reference, [], [], 3.0))
+        checks = [check for check in compare_stage("resnet101", pair) if check.item.startswith("blob ")]
+        assert len(checks) == len(BLOBS) and all(check.value == pytest.approx(1.0) for check in checks)
+        for check in checks:
+            assert check.agrees is drew_itself and (check.allowed is None) is drew_itself
+            assert (check.calibration is None) is drew_itself
+        photographs = compare_stage("resnet101", pair)[0]
+        assert photographs.item == "photographs" and not photographs.agrees
+
+
+def test_of_the_backbone_which_draws_nothing_no_blob_is_only_shown(runs, pair_of):
+    for stage in ("clusters", "transfer", "resnet101"):
+        write_stage(RunFolder(runs.b), stage, drew_itself=True)
+    checks = compare_stage("features", pair_of(runs.a, runs.b))
+    assert all(check.allowed == 1e-5 for check in checks)
 
 
 def test_the_worst_image_of_the_features_is_named_by_its_id(runs, pair_of):

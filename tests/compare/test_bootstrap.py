@@ -158,7 +158,7 @@ def test_the_three_verdicts(mean, verdict):
 def test_where_the_seeds_spread_is_not_known_nothing_is_certain_and_all_else_the_same(mean):
     differences = mean + 0.4 * norm.ppf((np.arange(1000) + 0.5) / 1000)
     known = equivalence(mean, differences, 1.0)
-    assert equivalence(mean, differences, 1.0, known_spread=False) == replace(known, verdict="undecided")
+    assert equivalence(mean, differences, 1.0, certain=False) == replace(known, verdict="undecided")
 
 
 def test_a_wide_spread_is_undecided_even_where_the_mean_is_zero():

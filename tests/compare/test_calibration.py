@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -183,6 +184,27 @@ def test_a_floor_without_bounds_is_no_floor(measure, distance):
     """A run of zeros is infinitely far from its base, relatively: nothing may be within so much noise."""
     base, zeros = np.ones((2, 3)), np.zeros((2, 3))
     assert not measure(base, base, 1.5 * base, [zeros], distance=distance).agrees
+
+
+@pytest.mark.parametrize("others", [[], [1.0]])
+def test_an_infinite_floor_of_run_bs_is_none_although_it_would_be_cut(measure, others):
+    """Both sides err equally; run b otherwise is zeros, relatively infinitely far from all."""
+    base = np.ones((2, 3))
+    varied = [np.zeros((2, 3)), *(share * base for share in others)]
+    assert measure(base, 1.5 * base, 1.5 * base, floors_b=varied[1:], distance=relative_l2).agrees
+    found = measure(base, 1.5 * base, 1.5 * base, floors_b=varied, distance=relative_l2)
+    assert math.isinf(found.floors["b-0"]) and math.isnan(found.ratio) and not found.agrees
+    assert not replace(found, judged=False).agrees
+
+
+@pytest.mark.parametrize("of", [np.float32, np.float16, np.int64])
+def test_what_run_b_has_in_float32_the_reference_has_in_float64(measure, of):
+    values = np.array([[1.0, 2.0]])
+    with pytest.raises(UserError, match=rf"/reference/07-transfer_features is no float64 reference: .*{of.__name__}"):
+        measure(values.astype(of), values, values.astype(np.float32))
+    assert measure(values, values.astype(np.float32), values.astype(np.float32)).error == 0.0
+    for own in (np.float64, np.uint8):  # where float32 is not what run b computes in
+        assert measure(values.astype(of), values.astype(own), values.astype(own)).error == 0.0
 
 
 def test_a_reference_of_zeros_agrees_with_nothing_else(measure):

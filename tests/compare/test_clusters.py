@@ -54,10 +54,10 @@ def test_a_permutation_is_undone_and_far_offsets_do_not_cancel():
     assert renumbered(of_b, mine).dtype == np.int32
 
 
-def test_labels_that_no_cluster_has_are_left_as_they_are():
-    mine = np.array([1, 0])
-    for labels in ([0, 2], [-1, 0]):
-        np.testing.assert_array_equal(renumbered(np.array(labels), mine), labels)
+@pytest.mark.parametrize("labels", [[0, 2], [-1, 0], [0.0, 1.0], [True, False], ["0", "1"]])
+def test_labels_that_no_cluster_has_cannot_be_renumbered(labels):
+    with pytest.raises(ValueError, match="integers of 0 to 1"):
+        renumbered(np.array(labels), np.array([1, 0]))
 
 
 # ---------------------------------------------------------------- the stage clusters
@@ -122,6 +122,45 @@ def test_where_every_row_is_its_own_cluster_inertia_is_a_share_of_the_scatter(ru
         write_stage(RunFolder(run), "clusters", {("clusters", "summary"): lambda s, i=inertia: {**s, "inertia": i}})
     check = checks_by_name(compare_stage("clusters", pair_of(runs.a, runs.b)))["inertia", "inertia"]
     assert check.value == pytest.approx(abs(share), rel=1e-6) and check.agrees is agrees
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [(12.5, math.nan), (math.nan, 12.5), (math.nan, math.nan), (0.0, math.nan), (math.nan, 0.0), (-12.5, -12.5),
+     (-12.5, 12.5), (12.5, -12.5), (-12.5, 0.0), (math.inf, math.inf), (12.5, math.inf)],
+)  # fmt: skip
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+def test_what_is_no_inertia_never_agrees(runs, pair_of, monkeypatch, first, second, mode):
+    read = RunFolder.json
+    given = {runs.a: first, runs.b: second}  # JSON of ours has no NaN, so none is written
+
+    def with_inertia(run, stage, name):
+        found = read(run, stage, name)
+        return {**found, "inertia": given[run.path]} if (stage, name) == ("clusters", "summary") else found
+
+    monkeypatch.setattr(RunFolder, "json", with_inertia)
+    assert not checks_by_name(compare_stage("clusters", pair_of(runs.a, runs.b, mode)))["inertia", "inertia"].agrees
+
+
+def test_where_no_feature_is_scattered_only_no_inertia_is_equal_to_none(runs, pair_of):
+    for second, agrees in ((0.0, True), (1e-30, False)):
+        for run, inertia in ((runs.a, 0.0), (runs.b, second)):
+            write_stage(RunFolder(run), "features", {("features", "hr_trainval"): np.zeros_like})
+            write_stage(RunFolder(run), "clusters", {("clusters", "summary"): lambda s, i=inertia: {**s, "inertia": i}})
+        check = checks_by_name(compare_stage("clusters", pair_of(runs.a, runs.b)))["inertia", "inertia"]
+        assert check.agrees is agrees and check.value == (0.0 if agrees else math.inf)
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+@pytest.mark.parametrize("label", [-1, 3])
+def test_an_assignment_to_a_cluster_that_is_not_there_fails(runs, pair_of, label, mode):
+    def spoil(labels):
+        return np.append(labels[1:], label).astype(labels.dtype)
+
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "clusters", {("clusters", "assignments"): spoil})
+    (bad,) = [check for check in compare_stage("clusters", pair_of(runs.a, runs.b, mode)) if not check.agrees]
+    assert (bad.item, math.isnan(bad.value)) == ("artifact", True) and "integers of 0 to 2" in bad.detail
 
 
 def test_a_start_that_run_b_drew_by_itself_is_only_shown(runs, pair_of):
@@ -216,6 +255,6 @@ def test_a_label_that_no_centroid_has_is_no_agreement(runs, pair_of, label):
 
     for run in (runs.a, runs.b):
         write_stage(RunFolder(run), "pseudo_labels", {("pseudo_labels", "labels"): spoil})
-    for mode in ("isolated", "chained"):
+    for mode, item, said in (("isolated", "margin", "do not belong"), ("chained", "artifact", "integers of 0 to 2")):
         bad = [check for check in compare_stage("pseudo_labels", pair_of(runs.a, runs.b, mode)) if not check.agrees]
-        assert [check.item for check in bad] == ["margin"] and "do not belong" in bad[0].detail
+        assert [check.item for check in bad] == [item] and said in bad[0].detail

@@ -1,5 +1,6 @@
 """`python -m compare`: what is refused, exit codes, the sentence and compare.json."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -28,8 +29,9 @@ from fake_pair import (
 )
 
 from compare import __main__ as command
+from compare.check import Judge
 from compare.end_to_end import SEED_STAGES
-from experiment.artifacts import RunFolder
+from experiment.artifacts import MANIFEST, RunFolder, write_json
 from experiment.errors import UserError
 from experiment.stages import ROWS, STAGES, VARIATIONS
 
@@ -86,7 +88,39 @@ def test_the_chained_runs_alone_can_be_compared(compare, runs):
     ap = dict(zip(outputs()["index"]["classes"], outputs()["metrics"]["metrics"]["ours"]["ap_11point"], strict=True))
     assert check["numbers"]["a"] == check["numbers"]["b"] == ap
     assert done.code == 0 and {check["mode"] for check in done.json["checks"]} == {"chained"}
-    assert "chained only" in done.out
+    assert done.json["sentence"].endswith("tolerances (chained only: the stages' own arithmetic is not judged)")
+    assert done.out.splitlines()[-1] == done.json["sentence"]
+
+
+def test_what_the_runs_are_of_is_told_first(compare, runs):
+    assert compare(runs.a, runs.b, only=("index",)).json["subject"] == {"profile": "toy", "weights": "unknown"}
+    for run, origin in ((runs.a, "drawn by [seed]"), (runs.b, "another")):
+        change_spec(run, lambda spec, origin=origin: spec["external"]["weights"].update(origin=origin))
+        change_spec(run, lambda spec: spec.update(profile="toy, LIMIT=8"))
+    done = compare(runs.a, runs.b, only=("index",))
+    assert done.json["subject"] == {"profile": "toy, LIMIT=8", "weights": "drawn by [seed]"}
+    assert done.out.splitlines()[0] == "profile toy, LIMIT=8; weights: drawn by [seed]"
+    for run in (runs.a, runs.b):
+        change_spec(run, lambda spec: spec.pop("profile"))
+    done = compare(runs.a, runs.b, only=("index",))
+    assert done.json["subject"]["profile"] == "None" and problems(done.json) == []
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_the_sentence_names_the_rows_that_differ_although_all_agrees(runs, tolerances, isolated):
+    """Where the difference is certain at 95 %, and less than four standard errors beyond the margin."""
+    verdicts = dict(zip(ROWS, ("different", "equivalent", "different"), strict=True))
+    summary = {"a_minus_b": {row: {"overall": {"verdict": verdict}} for row, verdict in verdicts.items()}}
+    fine = [Judge(tolerances, mode).check("index", "unequal", "classes", 0.0) for mode in ("isolated", "chained")]
+    found = command.verdict(RunFolder(runs.a), RunFolder(runs.b), fine[:1] if isolated else [], fine[1:], summary)
+    told = "" if isolated else " (chained only: the stages' own arithmetic is not judged)"
+    assert found["agrees"] and found["sentence"] == (
+        f"agree: {1 + isolated} judged checks are within their tolerances{told}; "
+        "but mAP is different beyond the margin, at 95 %, for baseline_hr, ours"
+    )
+    bad = [Judge(tolerances, "chained").check("index", "unequal", "classes", 1.0)]
+    found = command.verdict(RunFolder(runs.a), RunFolder(runs.b), [], bad, summary)
+    assert found["sentence"].startswith("differ: 1 of 1") and "mAP" not in found["sentence"]
 
 
 def test_the_first_departure_of_each_mode_is_named_in_forward_order(compare, runs):
@@ -112,10 +146,11 @@ def test_the_first_departure_of_each_mode_is_named_in_forward_order(compare, run
     assert "isolated at features" in done.json["sentence"] and "chained at metrics" in done.json["sentence"]
     failed = [check for check in done.json["checks"] if not check["agrees"]]
     assert {(check["stage"], check["item"]) for check in failed} == {
-        ("features", "blob conv1"), ("features", "hr_test"), ("svm", "ours"), ("metrics", "ours area"),
+        ("features", "blob conv1"), ("features", "hr_test"), ("svm", "ours"), ("svm", "ours of b"),
+        ("metrics", "ours area"), ("metrics", "ours of b"),
     }  # fmt: skip
     assert done.json["sentence"].startswith(f"differ: {len(failed)} of ")
-    assert done.out.count("DIFFERS") == 5  # of the SVM's decision values as they are, and as a share of their spread
+    assert done.out.count("DIFFERS") == 7  # of the SVM's decision values as they are, and as a share of their spread
 
 
 def test_what_is_only_shown_does_not_decide(compare, runs):
@@ -178,6 +213,67 @@ def test_metrics_that_lack_a_row_are_a_departure_and_no_trouble(compare, runs, c
 def test_metrics_that_are_none_have_no_maps(runs, metrics):
     write_stage(RunFolder(runs.b), "metrics", {("metrics", "metrics"): lambda _: metrics})
     assert command.maps(RunFolder(runs.b)) is None
+
+
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda m: [],
+        lambda m: None,
+        lambda m: 3,
+        lambda m: dict.fromkeys(m),
+        lambda m: dict.fromkeys(m, []),
+        lambda m: {**m, "ours": {**m["ours"], "map_11point": None}},
+        lambda m: {**m, "ours": {**m["ours"], "map_11point": []}},
+        lambda m: {**m, "ours": {**m["ours"], "map_11point": "x"}},
+    ],
+)
+def test_metrics_of_another_form_are_a_departure_of_both_answers(compare, runs, change, side):
+    write_stage(RunFolder(getattr(runs, side)), "metrics", {("metrics", "metrics"): change})
+    done = compare(runs.a, runs.b, only=("metrics",))
+    bad = [(check["stage"], check["item"]) for check in done.json["checks"] if not check["agrees"]]
+    assert done.code == 1 and bad == [("metrics", "artifact"), ("end_to_end", "map")]
+    assert "Traceback" not in done.err and problems(done.json) == []
+    assert done.json["map_11point"][side] is None and done.json["map_11point"]["ab".replace(side, "")]
+
+
+@pytest.mark.parametrize(("value", "text"), [(np.nan, "nan"), (np.inf, "inf"), (-np.inf, "-inf")])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_a_map_that_json_cannot_hold_is_a_departure_and_can_be_written(compare, runs, side, value, text):
+    run = own(getattr(runs, side), "metrics")
+    path = run.output_path("metrics", "metrics")
+    metrics = json.loads(path.read_text())
+    metrics["ours"]["map_11point"] = value
+    path.write_text(json.dumps(metrics))
+    manifest = run.require_manifest("metrics")
+    manifest["outputs"]["metrics"]["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_json(run.stage_path("metrics") / MANIFEST, manifest)
+    done = compare(runs.a, runs.b, only=("metrics",))
+    assert done.code == 1 and "Traceback" not in done.err
+    assert done.json["map_11point"][side]["ours"] == text
+    assert problems({**done.json, "map_11point": {"a": None, "b": None}}) == []
+    bad = {(check["stage"], check["item"]) for check in done.json["checks"] if not check["agrees"]}
+    assert {("metrics", f"ours of {side}"), ("end_to_end", f"ours of {side}")} <= bad
+
+
+@pytest.mark.parametrize(
+    ("stage", "name", "value"),
+    [("svm", "summary", []), ("svm", "summary", None), ("svm", "summary", {row: {} for row in ROWS}),
+     ("index", "classes", {}), ("index", "classes", []), ("index", "classes", None), ("index", "ids_test", None),
+     ("clusters", "summary", []), ("features", "blob_names", None)],
+)  # fmt: skip
+@pytest.mark.parametrize("both", [False, True])
+def test_outputs_of_another_form_are_a_departure_and_no_trouble(compare, runs, stage, name, value, both):
+    for run in (runs.a, runs.b, runs.isolated)[1 - both :]:
+        fed_by = RunFolder(runs.a) if run == runs.isolated else None
+        write_stage(RunFolder(run), stage, {(stage, name): lambda _: value}, fed_by=fed_by)
+    feed(runs.a, runs.b)
+    feed(runs.isolated, fed_by=runs.a)
+    done = compare(runs.a, runs.b, "--isolated", runs.isolated)
+    assert done.code == 1 and "Traceback" not in done.err and problems(done.json) == []
+    failing = {check["mode"] for check in done.json["checks"] if not check["agrees"]}
+    assert failing == {"isolated", "chained"}
 
 
 def test_infinite_and_missing_values_are_written_as_json(compare, runs):
@@ -283,6 +379,7 @@ def test_what_is_drawn_or_counted_is_not_calibrated_and_floors_are_of_the_stages
         ("index", "unequal"), ("images", "unequal"), ("clusters", "initial_relative_l2"), ("clusters", "agreement"),
         ("clusters", "adjusted_rand"), ("clusters", "inertia"), ("pseudo_labels", "agreement"),
         ("pseudo_labels", "margin"), ("transfer", "initial_relative_l2"), ("transfer", "initial_p"),
+        ("transfer", "initial_bias"), ("svm", "dual_route"),
         ("transfer", "step_relative_l2_all_rows"), ("transfer", "step_history_all_rows"),
         ("svm", "decision_of_spread"), ("svm", "support_vectors"), ("svm", "objective"), ("metrics", "ap"),
         ("metrics", "map"), ("metrics", "third_route"), ("resnet101", "photographs_max_abs"),
@@ -360,8 +457,13 @@ def test_two_floors_whose_folders_have_one_name_both_count(calibrated, runs, tmp
 
 def keyed(path: Path) -> dict:
     """What compare.json holds of a run."""
-    manifests = {stage: RunFolder(path).manifest(stage) for stage in STAGES}
-    return {"path": str(path), "keys": {stage: found and found["key"] for stage, found in manifests.items()}}
+    stages = {}
+    for stage in STAGES:
+        found = RunFolder(path).manifest(stage)
+        hashes = {name: entry["sha256"] for name, entry in found["outputs"].items()} if found else {}
+        text = found and json.dumps([found["key"], hashes], sort_keys=True, separators=(",", ":"))
+        stages[stage] = text and hashlib.sha256(text.encode()).hexdigest()
+    return {"path": str(path), "stages": stages}
 
 
 def test_compare_json_is_complete_and_follows_its_schema(calibrated, runs, compare, tmp_path, seeds):
@@ -452,7 +554,8 @@ def test_the_runs_of_several_seeds_are_judged_with_the_pair(compare, runs, seeds
     done = compare(runs.a, runs.b, "--seeds", *seeds, only=("index",))
     assert done.code == 0 and done.json["end_to_end"]["seeds"] == 2 and "2 seeds a side" in done.out
     quantities = {check["quantity"] for check in done.json["checks"] if check["stage"] == "end_to_end"}
-    assert quantities == {"least_map_difference", "third_route", "inertia", "adjusted_rand", "initial_p"}
+    assert quantities == {"least_map_difference", "farthest_seed", "third_route", "inertia", "adjusted_rand",
+                          "initial_p", "initial_bias"}  # fmt: skip
     perfect = LABELS_TEST + np.linspace(0, 0.01, LABELS_TEST.size).reshape(LABELS_TEST.shape)
     for path in seeds:
         for name, scores in (("a", perfect), ("b", -perfect)):
@@ -460,8 +563,31 @@ def test_the_runs_of_several_seeds_are_judged_with_the_pair(compare, runs, seeds
     done = compare(runs.a, runs.b, "--seeds", *seeds, only=("metrics",))
     bad = [check for check in done.json["checks"] if not check["agrees"]]
     assert done.code == 1 and [(c["stage"], c["quantity"], c["item"]) for c in bad] == [
-        ("end_to_end", "least_map_difference", "baseline_hr")
-    ]
+        ("end_to_end", "least_map_difference", "baseline_hr"), ("end_to_end", "farthest_seed", "baseline_hr"),
+    ]  # fmt: skip
+
+
+def test_one_seed_is_a_seed_whose_draws_are_judged(compare, runs, seeds):
+    done = compare(runs.a, runs.b, "--seeds", seeds[1], only=("index",))
+    drawn = {(c["quantity"], c["item"]) for c in done.json["checks"] if c["item"].startswith("seed ")}
+    assert done.code == 0 and done.json["end_to_end"]["seeds"] == 1
+    assert drawn == {(quantity, f"seed 1 of {side}") for quantity in ("initial_p", "initial_bias") for side in "ab"}
+    assert [run["path"] for run in done.json["runs"]["seeds_b"]] == [str(seeds[1] / "b")]
+    write_stage(RunFolder(seeds[1] / "b"), "transfer", {("transfer", "fc2_bias_initial"): lambda b: b + 1})
+    feed(seeds[1] / "b")
+    done = compare(runs.a, runs.b, "--seeds", seeds[1], only=("index",))
+    bad = [(c["stage"], c["quantity"], c["item"]) for c in done.json["checks"] if not c["agrees"]]
+    assert done.code == 1 and bad == [("end_to_end", "initial_bias", "seed 1 of b")]
+
+
+def test_without_seeds_a_map_far_off_fails_though_run_b_drew_its_own(compare, runs):
+    write_stage(RunFolder(runs.b), "transfer", drew_itself=True)
+    perfect = LABELS_TEST + np.linspace(0, 0.01, LABELS_TEST.size).reshape(LABELS_TEST.shape)
+    score(runs.a, ours=perfect)
+    score(runs.b, ours=-perfect)
+    done = compare(runs.a, runs.b, only=("metrics",))
+    bad = [(c["stage"], c["quantity"], c["item"]) for c in done.json["checks"] if not c["agrees"]]
+    assert done.code == 1 and bad == [("end_to_end", "farthest_seed", "ours")]
 
 
 def test_without_seeds_the_pair_stands_for_one(compare, runs):
@@ -474,11 +600,20 @@ def test_seeds_that_are_not_there_could_not_be_compared(compare, runs, seeds, tm
     one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "nowhere"), "is not named by its seed")
     one_line(compare(runs.a, runs.b, "--seeds", tmp_path / "3"), str(tmp_path / "3" / "a"), "make seeds")
     one_line(compare(runs.a, runs.b, "--seeds", *seeds, seeds[0]), "names a seed twice")
+    one_line(compare(runs.a, runs.b, "--seeds", *seeds, seeds[0].with_name("01")), "is not named by its seed")
+    (tmp_path / "seeds" / "3").symlink_to(seeds[0])
+    one_line(compare(runs.a, runs.b, "--seeds", *seeds, tmp_path / "seeds" / "3"), "names a seed twice")
     shutil.rmtree(seeds[1] / "b")
-    one_line(compare(runs.a, runs.b, "--seeds", *seeds), str(seeds[1] / "b"), "make seeds")
+    one_line(compare(runs.a, runs.b, "--seeds", *seeds), str(seeds[1] / "b"), "make seeds", f"or delete {seeds[1]})")
 
 
 # ---------------------------------------------------------------- what could not be compared
+
+
+def test_a_run_is_not_compared_with_itself(compare, runs, tmp_path):
+    (tmp_path / "link").symlink_to(runs.a)
+    for same in (runs.a, tmp_path / "link", runs.b / ".." / "a"):
+        one_line(compare(runs.a, same), f"{runs.a} would be compared with itself: name two runs")
 
 
 @pytest.mark.parametrize("gone", ["a", "b", "isolated"])
@@ -534,6 +669,46 @@ def test_run_a_and_run_b_were_fed_by_themselves(compare, runs, side):
     one_line(compare(runs.a, runs.b), "not fed by", "04-clusters", f"/{side}/")
 
 
+# An option and the template that it is given.
+FED = [("--isolated", "isolated"), ("--reference", "reference"), ("--varied-a", "batch"), ("--varied-b", "threads")]
+
+
+@pytest.fixture
+def given(runs, templates, compare, tmp_path):
+    """`given(option, name, stage, change)`: a comparison that gets, among others, a run whose key parts are changed."""
+
+    def run(option, name, stage, change):
+        if option != "--isolated":
+            link_run(templates[name], tmp_path / name)
+        change_parts(tmp_path / name, stage, change)
+        reference = ["--reference", templates["reference"]] if option.startswith("--varied") else []
+        more = [] if option == "--isolated" else [option, tmp_path / name]
+        return compare(runs.a, runs.b, "--isolated", runs.isolated, *reference, *more)
+
+    return run
+
+
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+@pytest.mark.parametrize(("option", "name"), FED)
+def test_a_run_that_did_not_start_from_run_as_draws_says_nothing(given, runs, tmp_path, option, name, digest):
+    done = given(option, name, "resnet101", lambda parts: parts["draws"].update(weights=digest))
+    told = "--varied-a and --varied-b" if option.startswith("--varied") else option
+    one_line(done, f"{tmp_path / name}/10-resnet101 did not start from what {runs.a}/10-resnet101 drew, as {told} must")
+
+
+@pytest.mark.parametrize(("option", "name"), [pair for pair in FED if pair[1] != "batch"])
+def test_a_run_that_went_on_from_other_snapshots_says_nothing(given, runs, tmp_path, option, name):
+    done = given(option, name, "transfer", lambda parts: parts.update(forced="0" * 64))
+    one_line(done, f"{tmp_path / name}/06-transfer did not start from what {runs.a}/06-transfer drew")
+
+
+@pytest.mark.parametrize("part", ["variation", "draws", "inputs", "forced", "versions"])
+@pytest.mark.parametrize(("option", "name"), FED)
+def test_a_run_of_another_version_is_told_so(given, tmp_path, option, name, part):
+    done = given(option, name, "features", lambda parts: parts.pop(part))
+    one_line(done, f"{tmp_path / name}/03-features/manifest.json was made by another version: run this side again")
+
+
 @pytest.mark.parametrize("part", ["code", "versions"])
 @pytest.mark.parametrize(
     ("option", "name", "like"),
@@ -553,10 +728,9 @@ def test_a_run_says_nothing_of_one_that_another_program_made(
     one_line(compare(runs.a, runs.b, *given), f"/{name}/", f"is of other {part} than", f"/{like}/")
 
 
-def test_an_isolated_run_is_of_run_bs_side(compare, runs, templates):
-    one_line(
-        compare(runs.a, runs.b, "--isolated", templates["caffe"]), str(templates["caffe"]), "is of other side than"
-    )
+def test_an_isolated_run_is_of_run_bs_side(compare, runs, tmp_path):
+    other = write_run(tmp_path / "other", fed_by=RunFolder(runs.a), side="caffe")
+    one_line(compare(runs.a, runs.b, "--isolated", other.path), str(other.path), "is of other side than")
 
 
 def test_options_need_the_ones_that_they_build_on(compare, runs, tmp_path):
@@ -662,6 +836,41 @@ def test_a_file_that_this_command_did_not_write_is_not_touched(tmp_path, option,
     with pytest.raises(UserError, match=f"{option} .*notes is there and was not written by this command"):
         command.make_way(option, path)
     assert path.read_text() == text
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_what_is_no_file_of_its_own_makes_no_way(tmp_path, option):
+    (tmp_path / "null").symlink_to(os.devnull)
+    os.mkfifo(tmp_path / "fifo")  # which nobody writes to: it is not even opened
+    for path in (tmp_path / "null", tmp_path / "fifo"):
+        with pytest.raises(UserError, match=f"{option} {path} is there and was not written by this command"):
+            command.make_way(option, path)
+        assert path.exists()
+    with pytest.raises(UserError, match="is a folder"):
+        command.make_way(option, tmp_path)
+
+
+OTHERS = ["docs/compare.schema.json", "docs/selftest.json", "embedded/backbone.json", "compare/tolerances.toml"]
+
+
+@pytest.mark.parametrize("option", ["--json", "--junit"])
+def test_the_projects_other_files_and_a_runs_own_are_not_touched(runs, tmp_path, option):
+    files = [PROJECT / name for name in OTHERS] + sorted((PROJECT / "docs" / "results").glob("*.json"))
+    files += [runs.a / "spec.json", runs.a / "01-index" / MANIFEST, runs.a / "09-metrics" / "metrics.json"]
+    for file in files:
+        copy = Path(shutil.copyfile(file, tmp_path / "copy"))
+        with pytest.raises(UserError, match="was not written by this command"):
+            command.make_way(option, copy)
+        assert copy.read_bytes() == file.read_bytes()
+
+
+def test_the_verdict_and_its_junit_file_are_two_files(compare, runs, tmp_path, monkeypatch):
+    compare(runs.a, runs.b, only=("index",))
+    before = (tmp_path / "compare.json").read_text()
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "compare.json", "compare.json"):
+        done = compare(runs.a, runs.b, "--junit", path, only=("index",))
+        assert done.code == 2 and "both name" in done.err and (tmp_path / "compare.json").read_text() == before
 
 
 def test_a_comparison_that_would_delete_another_file_is_not_made(compare, runs, tmp_path):

@@ -14,7 +14,7 @@ from compare.comparable import (
     require_fed_by,
     require_same_program,
 )
-from experiment.artifacts import MANIFEST, RunFolder, write_json
+from experiment.artifacts import MANIFEST, RunFolder, sha256_json, write_json
 from experiment.errors import UserError
 from experiment.stages import STAGES
 
@@ -170,6 +170,81 @@ def test_a_run_must_be_varied_as_it_is_said_to_be(ab):
     assert "is not varied, where --varied-a needs one that is threads" in said
 
 
+# ---------------------------------------------------------------- started from run a's draws
+
+DRAWS = [(stage, name) for stage, info in STAGES.items() for name in info.draws]
+
+
+@pytest.fixture
+def fed(runs):
+    """Run a, and a run that it fed."""
+    return RunFolder(runs.a), RunFolder(runs.isolated)
+
+
+@pytest.mark.parametrize("digest", [None, "0" * 64])
+@pytest.mark.parametrize(("stage", "name"), DRAWS)
+def test_a_run_that_drew_anything_by_itself_was_not_fed_by_run_a(fed, stage, name, digest):
+    a, run = fed
+    require_fed_by(a, run, STAGES)
+    change_parts(run.path, stage, lambda parts: parts["draws"].update({name: digest}))
+    said = f"{run.stage_path(stage)} did not start from what {a.stage_path(stage)} drew, as --varied-b must"
+    assert said in refused(require_fed_by, a, run, STAGES, option="--varied-b")
+    require_fed_by(a, run, [other for other in STAGES if other != stage])
+
+
+@pytest.mark.parametrize(("stage", "name"), [("clusters", "initial_centroids"), ("transfer", "fc1_weight_initial")])
+def test_the_draws_are_run_as_present_ones(fed, stage, name):
+    a, run = fed
+    write_stage(a, stage, {(stage, name): lambda array: array[::-1]})
+    feed(a.path)
+    feed(run.path, fed_by=a.path)
+    assert f"did not start from what {a.stage_path(stage)} drew" in refused(require_fed_by, a, run, STAGES)
+    require_fed_by(a, a, STAGES)  # whatever it drew is its own
+
+
+def test_segments_go_on_from_run_as_present_snapshots_or_there_are_none(fed):
+    a, run = fed
+    found = run.require_manifest("transfer")["key_parts"]["forced"]
+    assert found == sha256_json({name: e["sha256"] for name, e in a.require_manifest("transfer")["outputs"].items()})
+    for forced, agrees in ((None, True), ("0" * 64, False), ("", False), (found, True)):
+        change_parts(run.path, "transfer", lambda parts, forced=forced: parts.update(forced=forced))
+        if agrees:
+            require_fed_by(a, run, STAGES)
+        else:
+            assert "did not start from what" in refused(require_fed_by, a, run, STAGES)
+    write_stage(a, "transfer", {("transfer", "snapshots/2/fc1_bias"): lambda bias: bias + 1})
+    feed(a.path)
+    assert "did not start from what" in refused(require_fed_by, a, run, ["transfer"])
+
+
+# ---------------------------------------------------------------- made by this version
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    "part", ["spec", "inputs", "variation", "external", "prototxt", "draws", "forced", "code", "versions"]
+)
+def test_a_stage_whose_key_lacks_a_part_was_made_by_another_version(ab, which, part):
+    change_parts(ab[which].path, "clusters", lambda parts: parts.pop(part))
+    path = ab[which].stage_path("clusters") / MANIFEST
+    assert f"{path} was made by another version: run this side again" in refused(require_comparable, *ab)
+
+
+@pytest.mark.parametrize("parts", [None, [], "x", {}])
+def test_a_stage_without_the_parts_of_its_key_was_made_by_another_version(ab, parts):
+    path = own(ab[1].path, "svm").stage_path("svm") / MANIFEST
+    write_json(path, {**json.loads(path.read_text()), "key_parts": parts})
+    assert f"{path} was made by another version" in refused(require_comparable, *ab)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("found", [None, [], ["0" * 64], "x", 3])
+def test_hashes_of_images_that_are_no_table_stop(ab, which, found):
+    write_stage(ab[which], "index", {("index", "image_sha256"): lambda _: found})
+    assert "image_sha256 must be a table of images in both" in refused(require_comparable, *ab)
+    require_comparable(*ab, stages=["clusters"])
+
+
 # ---------------------------------------------------------------- what may differ
 
 
@@ -225,6 +300,7 @@ def test_a_run_of_which_one_stage_was_fed_by_another_is_not_chained(tmp_path, ab
     })  # fmt: skip
     require_chained(ab[0])
     write_stage(ab[0], stage, fed_by=other)
+    change_parts(ab[0].path, "transfer", lambda parts: parts.update(forced=None))
     assert f"{ab[0].stage_path(stage)} was not fed by {ab[0].path}/" in refused(require_chained, ab[0])
     feed(ab[0].path)
     require_chained(ab[0])
@@ -241,6 +317,12 @@ def test_a_run_of_which_one_stage_was_fed_by_another_is_not_chained(tmp_path, ab
         lambda spec: spec["values"].clear(),
         lambda spec: spec.update(sha256="0" * 64),
         lambda spec: spec.pop("external"),
+        lambda spec: spec.update(external=[]),
+        lambda spec: spec.update(external=None),
+        lambda spec: spec.pop("prototxt"),
+        lambda spec: spec.update(prototxt=[]),
+        lambda spec: spec.update(prototxt="solver.prototxt"),
+        lambda spec: spec.update(values=[]),
         lambda spec: spec.clear(),
     ],
 )

@@ -13,6 +13,7 @@ from fake_pair import (
     change_parts,
     change_spec,
     feed,
+    link_run,
     metrics_of,
     outputs,
     score,
@@ -23,7 +24,15 @@ from scipy.stats import t as students_t
 
 from compare.bootstrap import equivalence, paired_differences, resamples
 from compare.check import Judge
-from compare.end_to_end import SEED_STAGES, STANDARD_ERRORS, checks, claim, end_to_end, seed_pairs
+from compare.end_to_end import (
+    SEED_STAGES,
+    STANDARD_ERRORS,
+    checks,
+    claim,
+    end_to_end,
+    farthest_seed,
+    seed_pairs,
+)
 from experiment.artifacts import MANIFEST, RunFolder
 from experiment.errors import UserError
 from experiment.stages import ROWS, STAGES
@@ -53,6 +62,10 @@ def ab(runs):
     return RunFolder(runs.a), RunFolder(runs.b)
 
 
+def by_name(checks):
+    return {(check.quantity, check.item): check for check in checks}
+
+
 @pytest.fixture
 def judge(tolerances):
     return Judge(tolerances, "chained")
@@ -77,7 +90,7 @@ def refused(*arguments) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["notes", "1.5", "-1", "1e3", "seed1"])
+@pytest.mark.parametrize("name", ["notes", "1.5", "-1", "1e3", "seed1", "01", "002", "10 ", "+3", "\u0663", "\u00b2"])
 def test_a_folder_that_is_not_named_by_a_seed_is_refused(ab, seeds, tmp_path, name):
     assert f"{tmp_path / name} is not named by its seed" in refused([*seeds, tmp_path / name], *ab)
 
@@ -88,10 +101,23 @@ def test_a_seed_that_is_named_twice_is_refused(ab, seeds, tmp_path):
         assert "names a seed twice among 2, 10, 2" in refused([*seeds, again], *ab)
 
 
+def test_a_link_to_a_seeds_folder_is_no_other_seed(ab, seeds):
+    link = seeds[0].with_name("3")
+    link.symlink_to(seeds[0])
+    assert "names a seed twice among 2, 10, 3" in refused([*seeds, link], *ab)
+    assert "names a seed twice among 2, 10, 2" in refused([*seeds, seeds[1] / ".." / "2"], *ab)
+
+
+def test_runs_whose_folders_have_one_name_cannot_be_told_apart_in_a_seeds_folder(templates, seeds, tmp_path):
+    runs = [RunFolder(link_run(templates[side], tmp_path / side / "run")) for side in ("caffe", "torch")]
+    assert "both runs are called run" in refused(seeds, *runs)
+
+
 @pytest.mark.parametrize("name", ["a", "b"])
-def test_a_run_that_is_missing_is_named(ab, seeds, name):
+def test_a_run_that_is_missing_is_named_and_its_seeds_folder_is_what_may_be_deleted(ab, seeds, name):
     shutil.rmtree(seeds[1] / name)
-    assert str(seeds[1] / name) in refused(seeds, *ab)
+    message = refused(seeds, *ab)
+    assert f"{seeds[1] / name} is no run" in message and message.endswith(f"or delete {seeds[1]})")
 
 
 @pytest.mark.parametrize("name", ["a", "b"])
@@ -210,9 +236,10 @@ def test_two_equal_sides_differ_by_nothing_and_are_equivalent(ab, judge):
         assert found["difference"] == 0.0
         for kind in ("images", "overall"):  # both sides have the same resamples, so that nothing is left of them
             assert found[kind]["interval_95"] == [0.0, 0.0] and found[kind]["verdict"] == "equivalent"
-    found = list(checks(summary, [ab], judge))
+    found = list(checks(summary, [ab], judge, False))
     assert [(check.quantity, check.item, check.allowed) for check in found] == [
         *(("least_map_difference", row, MARGIN) for row in ROWS),
+        *(("farthest_seed", row, 10.0) for row in ROWS),
         *(("third_route", f"{row} of {side}", 1e-7) for side in "ab" for row in ROWS),
     ]
     assert all(check.agrees and check.value == pytest.approx(0.0, abs=1e-12) for check in found)
@@ -243,14 +270,15 @@ def test_a_shift_of_four_standard_errors_beyond_the_margin_fails_whichever_side_
     score(ab[1 - worse].path, baseline_hr=PERFECT)
     summary = end_to_end(ab[0], [ab])
     verdict = summary["a_minus_b"]["baseline_hr"]["overall"]
-    check = {check.item: check for check in checks(summary, [ab], judge)}["baseline_hr"]
+    check = by_name(checks(summary, [ab], judge, False))["least_map_difference", "baseline_hr"]
     resampled = [written_out_map(PERFECT, w) - written_out_map(-PERFECT, w) for w in resamples(8, 60, SEED)]
     shift = 100 - written_out_map(-PERFECT, np.ones(8, int))
     assert verdict["standard_error"] == pytest.approx(np.std(resampled))
     assert check.value == pytest.approx(shift - 4 * np.std(resampled)) and check.value > MARGIN
     assert not check.agrees and "different at 0.5" in check.detail
     assert (verdict["interval_95"][0] > MARGIN) if worse == 1 else (verdict["interval_95"][1] < -MARGIN)
-    assert [check.item for check in checks(summary, [ab], judge) if not check.agrees] == ["baseline_hr"]
+    bad = [(check.quantity, check.item) for check in checks(summary, [ab], judge, False) if not check.agrees]
+    assert bad == [("least_map_difference", "baseline_hr"), ("farthest_seed", "baseline_hr")]
 
 
 def test_chance_does_not_fail_even_where_the_interval_leaves_out_the_margin(judge):
@@ -262,7 +290,7 @@ def test_chance_does_not_fail_even_where_the_interval_leaves_out_the_margin(judg
 
     cases = [(3.0, 1.0, 0.0, True), (4.4, 1.0, 0.4, True), (4.6, 1.0, 0.6, False), (-4.6, 1.0, 0.6, False)]
     for difference, standard_error, value, agrees in [*cases, (-0.5, 0.0, 0.5, True)]:
-        check = next(checks(summary(difference, standard_error), [], judge))
+        check = next(checks(summary(difference, standard_error), [], judge, False))
         assert check.value == pytest.approx(value) and check.agrees is agrees
 
 
@@ -275,9 +303,67 @@ def test_chance_fails_a_difference_of_just_the_margin_as_rarely_as_students_t_sa
         difference = float(sides[0].mean() - sides[1].mean())
         overall = equivalence(difference, paired_differences(*sides, number), MARGIN).as_json()
         found = {"difference": difference, "overall": overall, "certain": True}
-        failed += not next(checks({"a_minus_b": {"ours": found}, "margin": MARGIN}, [], judge)).agrees
+        failed += not next(checks({"a_minus_b": {"ours": found}, "margin": MARGIN}, [], judge, False)).agrees
     assert STANDARD_ERRORS == 4 and (rate < 0.01) == (seeds >= 5)
     assert failed / times == pytest.approx(rate, abs=4 * (rate / times) ** 0.5)
+
+
+def maps_of(a, b):
+    """What `farthest_seed` reads of an answer: the mAPs of row ours by side and seed."""
+    return {"map": {side: {"ours": {"seeds": list(values), "mean": statistics.mean(values)}}
+                    for side, values in (("a", a), ("b", b))}}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "value", "which"),
+    [
+        ([50.0], [50.0], 0.0, None),
+        ([50.0], [60.0], 10.0, None),
+        ([50.0], [60.5], 10.5, None),
+        ([50.0, 52.0, 54.0], [50.0, 52.0, 80.0], 28.0, "number 3 of side b"),  # from 52, the mean of a
+        ([50.0, 20.0], [50.0, 50.0, 50.0], 30.0, "number 2 of side a"),
+        ([80.0, 20.0], [20.0, 80.0], 30.0, None),  # means that are equal
+        ([50.0, 61.0], [50.5, 50.5], 10.5, "number 2 of side a"),
+    ],
+)
+def test_the_farthest_seed_is_the_one_farthest_from_the_other_sides_mean(judge, a, b, value, which):
+    check = farthest_seed(maps_of(a, b), "ours", judge)
+    assert check.value == pytest.approx(value) and check.agrees is (value <= 10) and check.allowed == 10.0
+    assert which in (None, check.detail)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_farthest_seed_is_that_of_a_brute_force(judge, seed):
+    random = np.random.default_rng(seed)
+    a, b = random.normal(50, 5, 5), random.normal(50, 5, 3)
+    wanted = max(max(abs(x - sum(b) / 3) for x in a), max(abs(x - sum(a) / 5) for x in b))
+    assert farthest_seed(maps_of(a, b), "ours", judge).value == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize("row", ROWS)
+def test_a_sign_flip_in_one_of_five_seeds_fails_although_the_means_may_be_equal(ab, seeds, judge, row, which):
+    for path in seeds:
+        for name in "ab":
+            score(path / name, **{row: PERFECT})
+    score(seeds[0] / "ab"[which], **{row: -PERFECT})
+    right, wrong = ((RunFolder(path / "a"), RunFolder(path / "b")) for path in seeds[::-1])
+    pairs = [right, right, wrong, right, right]
+    summary = end_to_end(ab[0], pairs)
+    found = by_name(checks(summary, pairs, judge, True))
+    assert found["least_map_difference", row].value == 0.0  # in four standard errors of such seeds it is nothing
+    assert [key for key, check in found.items() if not check.agrees] == [("farthest_seed", row)]
+    assert found["farthest_seed", row].detail == f"number 3 of side {'ab'[which]}"
+
+
+def test_without_seeds_a_map_far_off_fails_though_each_side_drew_its_own(ab, judge):
+    write_stage(ab[1], "transfer", drew_itself=True)
+    score(ab[0].path, ours=PERFECT)
+    score(ab[1].path, ours=PERFECT * [1, 1, -1])
+    summary = end_to_end(ab[0], [ab])
+    found = by_name(checks(summary, [ab], judge, False))
+    assert found["least_map_difference", "ours"].allowed is None and found["least_map_difference", "ours"].agrees
+    assert [key for key, check in found.items() if not check.agrees] == [("farthest_seed", "ours")]
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -292,13 +378,16 @@ def test_what_a_seed_has_a_part_in_is_undecided_below_five_seeds(ab, seeds, judg
     summary = end_to_end(ab[0], pairs)
     enough = count == 5
     certain = {"baseline_hr": True, "baseline_lr": True, "ours": enough or not own}
-    found = {check.item: check for check in checks(summary, pairs, judge) if check.quantity == "least_map_difference"}
+    found = by_name(checks(summary, pairs, judge, True))
     for row, known in certain.items():
         entry = summary["a_minus_b"][row]
         verdict = "equivalent" if row == "baseline_lr" else "different" if known else "undecided"
         assert (entry["certain"], entry["overall"]["verdict"], entry["images"]["verdict"]) == (known, verdict, verdict)
-        assert found[row].value > MARGIN or row == "baseline_lr"
-        assert found[row].agrees is (verdict != "different") and found[row].allowed == (MARGIN if known else None)
+        check = found["least_map_difference", row]
+        assert check.value > MARGIN or row == "baseline_lr"
+        assert check.agrees is (verdict != "different") and check.allowed == (MARGIN if known else None)
+        # What no number of seeds is needed for: a mAP far from the other side's.
+        assert found["farthest_seed", row].agrees is (row == "baseline_lr")
     assert [summary["ours_minus_baseline_lr"][side]["certain"] for side in "ab"] == [enough, enough]
 
 
@@ -318,7 +407,7 @@ def test_a_runs_own_map_is_held_against_that_of_its_decision_values_in_every_see
 
     write_stage(RunFolder(seeds[1] / side), "metrics", {("metrics", "metrics"): off})
     pairs = seed_pairs(seeds, *ab)
-    bad = [check for check in checks(end_to_end(ab[0], pairs), pairs, judge) if not check.agrees]
+    bad = [check for check in checks(end_to_end(ab[0], pairs), pairs, judge, True) if not check.agrees]
     assert [(check.quantity, check.item) for check in bad] == [("third_route", f"baseline_lr of {side}")]
     assert bad[0].value == pytest.approx(1e-6, rel=1e-3)
 
@@ -328,16 +417,17 @@ def test_the_specifications_margin_is_the_bound(ab, judge):
     score(ab[1].path, baseline_hr=PERFECT)
     for run in ab:
         change_spec(run.path, lambda s: s["values"]["compare"].update(margin=99.0))
-    found = {check.item: check for check in checks(end_to_end(ab[0], [ab]), [ab], judge)}
-    assert found["baseline_hr"].allowed == 99.0 and found["baseline_hr"].agrees
+    found = by_name(checks(end_to_end(ab[0], [ab]), [ab], judge, False))
+    assert found["least_map_difference", "baseline_hr"].allowed == 99.0
+    assert found["least_map_difference", "baseline_hr"].agrees
 
 
 def test_an_undecided_difference_does_not_fail(ab, judge):
     scores = outputs()["svm"]["ours"].copy()
-    scores[2, 0] = -9  # one positive far down: no certain difference on eight images
+    scores[5, 0] = -9  # one positive far down: no certain difference on eight images
     score(ab[1].path, ours=scores)
     summary = end_to_end(ab[0], [ab])
-    found = {check.item: check for check in checks(summary, [ab], judge)}["ours"]
+    found = by_name(checks(summary, [ab], judge, False))["least_map_difference", "ours"]
     assert summary["a_minus_b"]["ours"]["overall"]["verdict"] == "undecided"
     assert found.agrees and found.value <= MARGIN
 
@@ -345,18 +435,19 @@ def test_an_undecided_difference_does_not_fail(ab, judge):
 # ---------------------------------------------------------------- each side's own draws
 
 
-def by_name(found):
-    return {(check.quantity, check.item): check for check in found}
-
-
-def test_draws_and_clusterings_of_several_seeds_are_judged(ab, seeds, judge):
-    pairs = seed_pairs(seeds, *ab)
-    found = by_name(checks(end_to_end(ab[0], pairs), pairs, judge))
+@pytest.mark.parametrize("count", [1, 2])
+def test_draws_and_clusterings_of_the_seeds_are_judged_even_of_one(ab, seeds, judge, count):
+    pairs = seed_pairs(seeds[:count], *ab)
+    found = by_name(checks(end_to_end(ab[0], pairs), pairs, judge, True))
     assert all(check.agrees for check in found.values())
-    assert {name for name in found if name[0] == "initial_p"} == {
-        ("initial_p", f"seed {number} of {side}") for number in (1, 2) for side in "ab"
-    }
+    drawn = {f"seed {number} of {side}" for number in range(1, count + 1) for side in "ab"}
+    for quantity, allowed in (("initial_p", 1e-6), ("initial_bias", 0.0)):
+        assert {item for name, item in found if name == quantity} == drawn
+        assert all(found[quantity, item].allowed == allowed for item in drawn)
     assert found["inertia", "clusters"].value == 0.0 and found["adjusted_rand", "clusters"].value == 1.0
+    unseeded = by_name(checks(end_to_end(ab[0], pairs), pairs, judge, False))
+    of_seeds = {"initial_p", "initial_bias", "inertia", "adjusted_rand"}
+    assert list(unseeded) == [name for name in found if name[0] not in of_seeds]
 
 
 @pytest.mark.parametrize(
@@ -369,7 +460,7 @@ def test_inertia_is_judged_by_its_mean_over_the_seeds(ab, seeds, judge, factors,
         write_stage(RunFolder(path / "b"), "clusters", change)
         feed(path / "b")
     pairs = seed_pairs(seeds, *ab)
-    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge))["inertia", "clusters"]
+    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge, True))["inertia", "clusters"]
     assert check.value == pytest.approx(by, abs=1e-9) and check.agrees is agrees
 
 
@@ -382,7 +473,7 @@ def test_inertia_of_none_is_judged_as_a_share_of_the_scatter(ab, seeds, judge, s
             write_stage(RunFolder(path / name), "clusters", change)
             feed(path / name)
     pairs = seed_pairs(seeds, *ab)
-    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge))["inertia", "clusters"]
+    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge, True))["inertia", "clusters"]
     assert check.value == pytest.approx(statistics.mean(shares), abs=1e-12) and check.agrees is agrees
 
 
@@ -390,22 +481,24 @@ def test_the_least_adjusted_rand_index_of_all_seeds_is_shown(ab, seeds, judge):
     write_stage(RunFolder(seeds[1] / "b"), "clusters", {("clusters", "assignments"): lambda a: np.sort(a)})
     feed(seeds[1] / "b")
     pairs = seed_pairs(seeds, *ab)
-    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge))["adjusted_rand", "clusters"]
+    check = by_name(checks(end_to_end(ab[0], pairs), pairs, judge, True))["adjusted_rand", "clusters"]
     # 0 1 2 0 1 2 against 0 0 1 1 2 2: no pair in common, of 3 and 3 among 15.
     assert check.value == pytest.approx((0 - 3 * 3 / 15) / (3 - 3 * 3 / 15)) and check.numbers["seeds"][0] == 1.0
     assert check.agrees and check.allowed is None
 
 
+@pytest.mark.parametrize("side", ["a", "b"])
 @pytest.mark.parametrize("layer", ["fc1", "fc2"])
-def test_weights_that_one_seed_drew_otherwise_fail(ab, seeds, judge, layer):
-    def wrong(weight):
-        return np.full_like(weight, 0.3)  # as no filler draws them
+@pytest.mark.parametrize(("part", "quantity"), [("weight", "initial_p"), ("bias", "initial_bias")])
+def test_weights_that_one_seed_drew_otherwise_fail(ab, seeds, judge, layer, part, quantity, side):
+    def wrong(array):
+        return np.full_like(array, 0.3)  # as no filler draws them
 
-    write_stage(RunFolder(seeds[1] / "b"), "transfer", {("transfer", f"{layer}_weight_initial"): wrong})
-    feed(seeds[1] / "b")
+    write_stage(RunFolder(seeds[1] / side), "transfer", {("transfer", f"{layer}_{part}_initial"): wrong})
+    feed(seeds[1] / side)
     pairs = seed_pairs(seeds, *ab)
-    bad = [check.item for check in checks(end_to_end(ab[0], pairs), pairs, judge) if not check.agrees]
-    assert bad == ["seed 2 of b"]
+    found = checks(end_to_end(ab[0], pairs), pairs, judge, True)
+    assert [(check.quantity, check.item) for check in found if not check.agrees] == [(quantity, f"seed 2 of {side}")]
 
 
 @pytest.mark.parametrize(

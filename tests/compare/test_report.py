@@ -14,6 +14,8 @@ from compare.report import allowed_text, answer, differing, print_report, shown,
 from compare.stages import compare_stage
 from experiment.stages import STAGES
 
+SUBJECT = {"profile": "toy", "weights": "drawn"}
+
 
 def a_check(**values) -> Check:
     given = {"stage": "svm", "quantity": "x", "item": "ours", "mode": "isolated", "value": 0.5, "allowed": 0.1,
@@ -163,9 +165,9 @@ def test_the_answer_has_a_row_for_each_of_table_1_and_for_each_sides_claim(seeds
 
 
 def test_what_there_is_not_is_not_printed(capsys):
-    print_report([a_check()], [], [], {})
+    print_report(SUBJECT, [a_check()], [], [], {})
     assert "may differ" not in capsys.readouterr().out
-    print_report([a_check()], [], [{"name": "threads", "a": "1", "b": "2"}], an_answer(1, None))
+    print_report(SUBJECT, [a_check()], [], [{"name": "threads", "a": "1", "b": "2"}], an_answer(1, None))
     out = capsys.readouterr().out
     assert "may differ" in out and out.index("threads") < out.index("DIFFERS") < out.index("end to end, mAP in percent")
 
@@ -175,7 +177,7 @@ def test_where_the_table_has_no_room_for_details_those_of_what_differs_follow_it
     monkeypatch.setattr(report, "PLAIN_WIDTH", width)
     checks = [a_check(detail="first [red] word"), a_check(item="blob z", detail="another"),
               a_check(item="fine", detail="no one asks", agrees=True)]  # fmt: skip
-    print_report(checks, [a_check(mode="chained", detail="and one more")], [], {})
+    print_report(SUBJECT, checks, [a_check(mode="chained", detail="and one more")], [], {})
     rows, _, rest = capsys.readouterr().out.partition(" ok")  # the last row is that of what agrees
     rest = " ".join(rest.split())
     assert ("detail" in rows) == ("first [red] word" in rows) == wide

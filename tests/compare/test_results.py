@@ -1,15 +1,17 @@
 """The README's figures: taken from a finished comparison, written between their marks, and found stale."""
 
+import hashlib
 import json
 import math
 import sys
 
 import pytest
-from fake_pair import link_run
+from fake_pair import link_run, write_stage
 
 from compare import results
-from compare.check import TOLERANCES, read_tolerances
+from compare.check import SCHEMA_VERSION, TOLERANCES, read_tolerances
 from compare.end_to_end import LEAST_SEEDS
+from compare.pair import stage_digests
 from compare.results import (
     AGREEMENT,
     NEEDED,
@@ -21,10 +23,12 @@ from compare.results import (
     selftest_table,
     with_blocks,
 )
-from experiment.artifacts import RunFolder, sha256_json
+from experiment.artifacts import RunFolder, read_json, sha256_json
 from experiment.errors import UserError
 from experiment.spec import read_profile
-from experiment.stages import ROWS, STAGES
+from experiment.stages import ROWS
+
+TOLERANCES_SHA256 = hashlib.sha256(TOLERANCES.read_bytes()).hexdigest()
 
 
 def check(value, mode="isolated", bound="<=", quantity="relative_l2", item="x", ratio=None):
@@ -72,6 +76,7 @@ def a_result(**changes):
     floors = {"ratio": 1.25, "item": "x"}
     return {
         "profile": "embedded", "spec_sha256": sha256_json(read_profile("embedded")[0]), "agrees": True,
+        "tolerances_sha256": TOLERANCES_SHA256,
         "sentence": "agree: 3 judged checks", "images": {"trainval": 400, "test": 300}, "end_to_end": end_to_end,
         "map": {side: dict.fromkeys(ROWS, row) for side in ("caffe", "torch")},
         "measured": {quantity: {"bound": "<=", "floors": floors, **modes(quantity)} for quantity in AGREEMENT},
@@ -152,8 +157,10 @@ def test_stale_figures_are_found(project, capsys):
     )
     (folder / "results" / "mine.json").write_text(json.dumps(changed))
     assert run("--check") == 1
-    (folder / "results" / "mine.json").write_text(json.dumps(a_result(spec_sha256="0" * 64)))
-    assert run("--check") == 1 and "another specification" in capsys.readouterr().err
+    for stale in ("spec_sha256", "tolerances_sha256"):
+        (folder / "results" / "mine.json").write_text(json.dumps(a_result(**{stale: "0" * 64})))
+        assert run("--check") == 1
+        assert "mine.json is of another specification or other tolerances" in capsys.readouterr().err
 
 
 def test_a_self_tests_record_is_taken_over(project, tmp_path):
@@ -177,8 +184,10 @@ def comparison(tmp_path, templates):
                 for name, paths in folders.items()}  # fmt: skip
         for path in (*runs["seeds_a"], *runs["seeds_b"]):
             (path / "10-resnet101").unlink()
-        result = {"runs": {name: [{"path": str(path), "keys": keys(path)} for path in paths]
+        result = {"schema_version": SCHEMA_VERSION, "tolerances_sha256": TOLERANCES_SHA256,
+                  "runs": {name: [{"path": str(path), "stages": stage_digests(RunFolder(path))} for path in paths]
                            for name, paths in runs.items()},
+                  "subject": {"profile": "toy", "weights": "drawn"},
                   "end_to_end": {"seeds": LEAST_SEEDS}, "agrees": True, "sentence": "agree", "k": 3.0,
                   "checks": []}  # fmt: skip
         change(result)
@@ -188,15 +197,11 @@ def comparison(tmp_path, templates):
     return write
 
 
-def keys(path):
-    manifests = {stage: RunFolder(path).manifest(stage) for stage in STAGES}
-    return {stage: found and found["key"] for stage, found in manifests.items()}
-
-
 def test_a_finished_comparison_is_taken(project, comparison):
     folder, _ = project
     results.take("toy", comparison())
-    assert json.loads((folder / "results" / "toy.json").read_text())["end_to_end"] == {"seeds": LEAST_SEEDS}
+    taken = json.loads((folder / "results" / "toy.json").read_text())
+    assert taken["end_to_end"] == {"seeds": LEAST_SEEDS} and taken["tolerances_sha256"] == TOLERANCES_SHA256
 
 
 def not_taken(project, run) -> str:
@@ -209,9 +214,52 @@ def not_taken(project, run) -> str:
 @pytest.mark.parametrize("name", ["a", "b", *NEEDED])
 @pytest.mark.parametrize("stage", ["svm", "resnet101"])
 def test_a_comparison_that_is_older_than_any_stage_of_any_of_its_runs_is_not_taken(project, comparison, name, stage):
-    run = comparison(lambda result: result["runs"][name][-1]["keys"].update({stage: "0" * 64}))
+    run = comparison(lambda result: result["runs"][name][-1]["stages"].update({stage: "0" * 64}))
     path = json.loads((run / "compare.json").read_text())["runs"][name][-1]["path"]
     assert f"is older than {RunFolder(path).stage_path(stage)}" in not_taken(project, run)
+
+
+@pytest.mark.parametrize("name", ["a", "reference", "varied_b"])
+@pytest.mark.parametrize("what", ["outputs under the same key", "the key of the same outputs"])
+def test_a_stage_that_was_made_anew_makes_the_comparison_older(project, comparison, name, what):
+    run = comparison()
+    results.take("toy", run)
+    (project[0] / "results" / "toy.json").unlink()
+    changed = RunFolder(read_json(run / "compare.json")["runs"][name][-1]["path"])
+    before = changed.require_manifest("svm")
+    how = {"key": before["key"]} if "outputs under" in what else {"key": "1" * 64}
+    other = {("svm", "ours"): lambda scores: scores + 1} if "outputs under" in what else {}
+    write_stage(changed, "svm", other, **how)
+    now = changed.require_manifest("svm")
+    assert (now["key"] == before["key"]) != (now["outputs"] == before["outputs"])
+    assert f"is older than {changed.stage_path('svm')}" in not_taken(project, run)
+
+
+@pytest.mark.parametrize("version", [SCHEMA_VERSION - 1, SCHEMA_VERSION + 1, None, str(SCHEMA_VERSION)])
+def test_a_comparison_of_another_form_is_not_taken(project, comparison, version):
+    def change(result):
+        result["schema_version"] = version
+        if version is None:
+            result.clear()
+
+    assert "is of another version: run `make compare`" in not_taken(project, comparison(change))
+
+
+def test_a_comparison_by_other_tolerances_is_not_taken(project, comparison):
+    run = comparison(lambda result: result.update(tolerances_sha256="0" * 64))
+    assert "was judged by other tolerances" in not_taken(project, run)
+
+
+def test_the_same_varied_run_counts_once(project, comparison):
+    def thrice(result):
+        result["runs"]["varied_a"] = [result["runs"]["varied_a"][0]] * NEEDED["varied_a"]
+
+    assert "lacks some of varied_a" in not_taken(project, comparison(thrice))
+
+
+def test_a_shortened_run_is_not_taken(project, comparison):
+    run = comparison(lambda result: result["subject"].update(profile="toy, LIMIT=500"))
+    assert "is of a shortened run: run `make compare PROFILE=toy` without LIMIT=" in not_taken(project, run)
 
 
 @pytest.mark.parametrize("name", NEEDED)

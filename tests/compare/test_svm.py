@@ -6,7 +6,18 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from fake_pair import CLASSES, LABELS_TEST, MACHINE, MISSING, N, metrics_of, outputs, write_stage
+from fake_pair import (
+    CLASSES,
+    LABELS_TEST,
+    MACHINE,
+    MISSING,
+    N,
+    change_spec,
+    decision_values,
+    metrics_of,
+    outputs,
+    write_stage,
+)
 
 from compare.stages import compare_stage
 from compare.svm import rank_swaps, told_swaps
@@ -120,7 +131,100 @@ def test_where_all_classes_are_flat_no_share_is_left_to_judge(runs, pair_of):
     for run, sign in ((runs.a, 1), (runs.b, -1)):
         write_stage(RunFolder(run), "svm", {("svm", "ours"): lambda s, sign=sign: sign * 1e-6 * s})
     found = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))
-    assert found["decision_of_spread", "ours"].value == 0.0 and found["decision_max_abs", "ours"].agrees
+    assert ("decision_of_spread", "ours") not in found and found["decision_max_abs", "ours"].agrees
+    assert {row for quantity, row in found if quantity == "decision_of_spread"} == {"baseline_hr", "baseline_lr"}
+
+
+# ---------------------------------------------------------------- decision values of the dual coefficients
+
+SOURCES = {"baseline_hr": ("features", "hr_"), "baseline_lr": ("features", "lr_"), "ours": ("transfer_features", "")}
+
+
+def nearly_flat(row: str, rho: float = MACHINE["rho"]):
+    """The changes that make the class cat all but constant, in its dual coefficients and decision values alike."""
+
+    def flat_dual(dual):
+        return dual * [[1.0], [2e-5], [1.0]]
+
+    def flat_scores(scores):
+        return np.where(np.arange(len(CLASSES)) == 1, 2e-5 * (scores + rho) - rho, scores)
+
+    return {("svm", f"{row}_dual"): flat_dual, ("svm", row): flat_scores}
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("row", ROWS)
+def test_reversed_ranks_in_a_flat_class_are_told_by_the_dual_route_and_by_nothing_else(runs, pair_of, row, side, mode):
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "svm", nearly_flat(row))
+    plain = by_name(compare_stage("svm", pair_of(runs.a, runs.b, mode)))
+    assert all(check.agrees for check in plain.values())
+    assert plain["decision_max_abs", row].numbers["flat_classes"] == ["cat"]
+
+    def reverse(scores):
+        scores = nearly_flat(row)["svm", row](scores)
+        scores[:, 1] = scores[:, 1].max() + scores[:, 1].min() - scores[:, 1]
+        return scores
+
+    write_stage(RunFolder(getattr(runs, side)), "svm", {**nearly_flat(row), ("svm", row): reverse})
+    found = by_name(compare_stage("svm", pair_of(runs.a, runs.b, mode)))
+    assert [key for key, check in found.items() if not check.agrees] == [("dual_route", f"{row} of {side}")]
+
+
+@pytest.mark.parametrize(("by", "agrees"), [(0.0, True), (5e-7, True), (-5e-7, True), (2e-6, False), (-2e-6, False)])
+@pytest.mark.parametrize("side", ["a", "b"])
+def test_the_dual_route_is_judged_by_its_greatest_difference(runs, pair_of, side, by, agrees):
+    change = np.zeros(LABELS_TEST.shape)
+    change[5, 1], change[2, 0] = by, by / 2
+    write_stage(RunFolder(getattr(runs, side)), "svm", {("svm", "ours"): lambda scores: scores + change})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["dual_route", f"ours of {side}"]
+    assert check.value == pytest.approx(abs(by), rel=1e-6, abs=1e-12) and check.agrees is agrees
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_isolated_the_dual_route_takes_what_run_a_fed_and_chained_each_sides_own(runs, pair_of, row):
+    stage, prefix = SOURCES[row]
+    of_b = {split: -outputs()[stage][f"{prefix}{split}"][::-1] for split in ("trainval", "test")}
+    write_stage(RunFolder(runs.b), stage, {(stage, f"{prefix}{split}"): lambda _, f=f: f for split, f in of_b.items()})
+    scores = decision_values(outputs()["svm"][f"{row}_dual"], of_b["trainval"], of_b["test"])
+    for values, agreeing in ((outputs()["svm"][row], "isolated"), (scores, "chained")):
+        write_stage(RunFolder(runs.b), "svm", {("svm", row): lambda _, values=values: values})
+        for mode in ("isolated", "chained"):
+            found = by_name(compare_stage("svm", pair_of(runs.a, runs.b, mode)))
+            assert found["dual_route", f"{row} of b"].agrees is (mode == agreeing)
+            others = [check for (name, item), check in found.items() if name == "dual_route" and item != f"{row} of b"]
+            assert len(others) == 5 and all(check.agrees for check in others)
+
+
+def test_the_dual_route_is_of_rows_that_are_scaled_as_the_specification_says(runs, pair_of):
+    for run in (runs.a, runs.b):
+        change_spec(run, lambda spec: spec["values"]["svm"].update(scale="none"))
+    routes = [check for check in compare_stage("svm", pair_of(runs.a, runs.b)) if check.quantity == "dual_route"]
+    assert len(routes) == 6 and not any(check.agrees for check in routes)
+
+    def unscaled(row):
+        stage, prefix = SOURCES[row]
+        train, test = (outputs()[stage][f"{prefix}{split}"].astype(float) for split in ("trainval", "test"))
+        return np.einsum("ck,kd,nd->nc", outputs()["svm"][f"{row}_dual"], train, test) - MACHINE["rho"]
+
+    for run in (runs.a, runs.b):
+        write_stage(RunFolder(run), "svm", {("svm", row): lambda _, row=row: unscaled(row) for row in ROWS})
+    assert all(check.agrees for check in compare_stage("svm", pair_of(runs.a, runs.b)))
+
+
+def test_each_class_has_its_own_threshold_in_the_dual_route(runs, pair_of):
+    rhos = {"train": 3.0, "bird": -1.0, "cat": 0.25}  # in another order than the classes'
+    offset = [rhos[name] - MACHINE["rho"] for name in CLASSES]
+
+    def summary(found):
+        return {**found, "ours": {name: {**MACHINE, "rho": rho} for name, rho in rhos.items()}}
+
+    write_stage(RunFolder(runs.b), "svm", {("svm", "summary"): summary, ("svm", "ours"): lambda s: s - offset})
+    assert by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["dual_route", "ours of b"].agrees
+    write_stage(RunFolder(runs.b), "svm", {("svm", "summary"): summary})
+    check = by_name(compare_stage("svm", pair_of(runs.a, runs.b)))["dual_route", "ours of b"]
+    assert check.value == pytest.approx(np.abs(offset).max()) and not check.agrees
 
 
 # ---------------------------------------------------------------- metrics
@@ -206,6 +310,20 @@ def test_an_ap_of_another_definition_is_found_even_where_both_sides_have_it(runs
         bad = {key for key, check in by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode))).items()
                if not check.agrees}  # fmt: skip
         assert bad == {("third_route", f"{row} of {side}") for row in ROWS for side in "ab"}
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+@pytest.mark.parametrize("variant", ["map_11point", "map_area"])
+def test_a_map_that_is_not_the_mean_of_the_aps_is_found_even_where_both_sides_have_it(runs, pair_of, variant, mode):
+    for by, agrees in ((5e-10, True), (1e-8, False), (-1e-8, False)):
+        for run in (runs.a, runs.b):
+            write_stage(RunFolder(run), "metrics", {("metrics", "metrics"): lambda metrics, by=by: {
+                **metrics, "baseline_lr": {**metrics["baseline_lr"], variant: metrics["baseline_lr"][variant] + by}
+            }})  # fmt: skip
+        found = by_name(compare_stage("metrics", pair_of(runs.a, runs.b, mode)))
+        bad = {key: check.value for key, check in found.items() if not check.agrees}
+        assert set(bad) == (set() if agrees else {("third_route", f"baseline_lr of {side}") for side in "ab"})
+        assert all(value == pytest.approx(abs(by), rel=1e-3) for value in bad.values())
 
 
 def test_the_mean_precision_at_the_positives_is_the_third_route(runs, pair_of):
@@ -328,14 +446,15 @@ def test_a_dual_or_a_summary_that_is_not_whole_never_agrees(runs, pair_of):
         dual[0, 0] = np.nan
         return dual
 
-    for change, problem in (
-        ({("svm", "ours_dual"): spoil}, "not finite"),
-        ({("svm", "summary"): lambda s: {**s, "ours": {}}}, "lacks a class"),
+    for change, items, problem in (
+        ({("svm", "ours_dual"): spoil}, ["ours of a", "ours of b", "ours_dual"], "not finite"),
+        ({("svm", "summary"): lambda s: {**s, "ours": {}}}, ["artifact"], "KeyError: 'bird'"),
     ):
         for run in (runs.a, runs.b):  # on both sides alike
             write_stage(RunFolder(run), "svm", change)
         bad = [check for check in compare_stage("svm", pair_of(runs.a, runs.b)) if not check.agrees]
-        assert [check.item for check in bad] == ["ours_dual"] and problem in bad[0].detail
+        assert [check.item for check in bad] == items and problem in bad[-1].detail
+        assert all(math.isnan(check.value) for check in bad)
 
 
 def test_metrics_of_fewer_classes_on_both_sides_never_agree(runs, pair_of):

@@ -35,7 +35,8 @@ def calibration(ratio: float, k: float = 3.0) -> Calibration:
 
 def test_every_tolerance_has_a_reason_and_what_both_runs_have_in_both_modes_is_judged_isolated(tolerances):
     for name, tolerance in tolerances.bounds.items():
-        assert len(tolerance.reason.split()) > 2, name
+        another = tolerance.reason.removeprefix("as ")
+        assert len(tolerance.reason.split()) > 2 or another in tolerances.bounds, name
         assert name.startswith("end_to_end.") or tolerance.isolated is not None, name
 
 
@@ -175,10 +176,26 @@ def test_the_file_is_read_as_it_stands():
         assert tolerance.floors_judge is entry.get("floors_judge", True)
 
 
-def test_k_and_a_bound_are_all_that_is_needed(tmp_path):
-    (tmp_path / "mine.toml").write_text(K.replace("3.0", "2") + '[svm.x]\nreason = "shown"\n')
+def named(quantities) -> str:
+    """A file of bounds that says of each quantity only that it is shown."""
+    return K.replace("3.0", "2") + "".join(f'[{name}]\nreason = "shown"\n' for name in quantities)
+
+
+def test_k_and_a_table_of_every_quantity_are_all_that_is_needed(tmp_path, tolerances):
+    (tmp_path / "mine.toml").write_text(named(tolerances.bounds))
     read = read_tolerances(tmp_path / "mine.toml")
-    assert read == Tolerances(2.0, {"svm.x": Tolerance(None, None, AT_MOST, "shown")}) and type(read.k) is float
+    shown = dict.fromkeys(tolerances.bounds, Tolerance(None, None, AT_MOST, "shown"))
+    assert read == Tolerances(2.0, shown) and type(read.k) is float
+
+
+@pytest.mark.parametrize(
+    ("gone", "more"), [("svm.objective", None), (None, "svm.unheard_of"), ("svm.objective", "svm.objectives")]
+)
+def test_another_file_names_the_same_quantities(tmp_path, tolerances, gone, more):
+    names = [name for name in tolerances.bounds if name != gone] + [more] * bool(more)
+    (tmp_path / "mine.toml").write_text(named(names))
+    with pytest.raises(UserError, match=rf"mine\.toml: \[{gone or more}\] is missing, or is no quantity"):
+        read_tolerances(tmp_path / "mine.toml")
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from fake_pair import SHAPES, change_spec, write_stage
+from scipy.stats import kstest
 
 from compare.calibration import Calibrator
 from compare.check import Judge
@@ -80,12 +81,33 @@ def test_each_sides_weights_are_judged_by_the_named_filler(runs, pair_of, side):
         }, drew_itself=True)  # fmt: skip
     for mode in ("isolated", "chained"):
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
-        for layer in shapes:
-            for of in "ab":
-                assert found["initial_p", f"{layer}_weight_initial of {of}"].agrees is (of != side)
+        assert {of: found["initial_p", of].agrees for of in "ab"} == {of: of != side for of in "ab"}
     change_spec(runs.a, lambda s: s["values"]["transfer"].update(variance_norm="FAN_OUT"))
     found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b)))
-    assert all(found["initial_p", f"fc1_weight_initial of {of}"].agrees is (of == side) for of in "ab")
+    assert {of: found["initial_p", of].agrees for of in "ab"} == {of: of == side for of in "ab"}
+
+
+@pytest.mark.parametrize("mode", ["isolated", "chained"])
+@pytest.mark.parametrize("side", ["a", "b"])
+@pytest.mark.parametrize("layer", ["fc1", "fc2"])
+def test_of_both_layers_the_worse_one_counts(runs, pair_of, layer, side, mode):
+    """A weight that no filler draws, a bias that is not 0: on one side, in one layer; both quantities tell which."""
+    run = RunFolder(getattr(runs, side))
+    name = f"{layer}_weight_initial"
+    weight = np.full(SHAPES[f"{layer}_weight"], 0.3, np.float32)
+    write_stage(run, "transfer", {("transfer", name): lambda _: weight}, drew_itself=True)
+    found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
+    p = kstest(weight.ravel(), "norm", args=(0, math.sqrt(2 / weight.shape[1]))).pvalue
+    assert found["initial_p", side].value == p < 1e-6 and not found["initial_p", side].agrees
+    assert all(check.agrees for key, check in found.items() if key[0] != "initial_relative_l2" and key[1] != side)
+    assert found["initial_bias", "a"].value == found["initial_bias", "b"].value == 0.0
+    for off in (-0.25, 1e-30, math.nan):
+        change = {("transfer", f"{layer}_bias_initial"): lambda b, off=off: np.append(b[1:], b.dtype.type(off))}
+        write_stage(run, "transfer", change)
+        found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
+        check = found["initial_bias", side]
+        assert not check.agrees and check.value == pytest.approx(abs(off), nan_ok=True)
+        assert found["initial_bias", "ab".replace(side, "")].agrees and found["initial_p", side].agrees
 
 
 def test_weights_that_run_b_drew_by_itself_are_only_shown(runs, pair_of):
@@ -95,7 +117,7 @@ def test_weights_that_run_b_drew_by_itself_are_only_shown(runs, pair_of):
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b)))
         check = found["initial_relative_l2", "fc1_weight_initial"]
         assert check.value > 0.1 and check.agrees is drew_itself and (check.allowed is None) is drew_itself
-        assert found["initial_p", "fc1_weight_initial of b"].agrees
+        assert found["initial_p", "b"].agrees
 
 
 # ---------------------------------------------------------------- segments
