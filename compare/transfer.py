@@ -60,7 +60,7 @@ def initial_weights(pair: Pair) -> Iterator[Check]:
         yield pair.array_check("transfer", "initial_relative_l2", f"{name}_initial", read, read, **how)
     variance_norm = pair.a.spec["values"]["transfer"]["variance_norm"]
     for side, run in (("a", pair.a), ("b", pair.b)):
-        yield from drawn_weights(pair.judge, "transfer", run, side, variance_norm)
+        yield from drawn_weights(pair.judge, "transfer", run, f"initial weights of {side}", variance_norm)
 
 
 def drawn_weights(judge: Judge, stage: str, run: RunFolder, item: str, variance_norm: str) -> Iterator[Check]:

@@ -66,8 +66,11 @@ def outputs() -> dict[str, dict[str, Any]]:
     duals = {f"{row}_dual": random.normal(size=(len(CLASSES), N["trainval"])) for row in ROWS}
     for dual in duals.values():
         dual[:, ::2] = 0
-    rows = {"baseline_hr": (features["hr_trainval"], features["hr_test"]),
-            "baseline_lr": (features["lr_trainval"], features["lr_test"]), "ours": tuple(transferred.values())}  # fmt: skip
+    rows = {
+        "baseline_hr": (features["hr_trainval"], features["hr_test"]),
+        "baseline_lr": (features["lr_trainval"], features["lr_test"]),
+        "ours": tuple(transferred.values()),
+    }
     scores = {row: decision_values(duals[f"{row}_dual"], *both) for row, both in rows.items()}
     return {
         "index": {

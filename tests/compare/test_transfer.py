@@ -81,10 +81,12 @@ def test_each_sides_weights_are_judged_by_the_named_filler(runs, pair_of, side):
         }, drew_itself=True)  # fmt: skip
     for mode in ("isolated", "chained"):
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
-        assert {of: found["initial_p", of].agrees for of in "ab"} == {of: of != side for of in "ab"}
+        assert {of: found["initial_p", f"initial weights of {of}"].agrees for of in "ab"} == {
+            of: of != side for of in "ab"
+        }
     change_spec(runs.a, lambda s: s["values"]["transfer"].update(variance_norm="FAN_OUT"))
     found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b)))
-    assert {of: found["initial_p", of].agrees for of in "ab"} == {of: of == side for of in "ab"}
+    assert {of: found["initial_p", f"initial weights of {of}"].agrees for of in "ab"} == {of: of == side for of in "ab"}
 
 
 @pytest.mark.parametrize("mode", ["isolated", "chained"])
@@ -98,16 +100,26 @@ def test_of_both_layers_the_worse_one_counts(runs, pair_of, layer, side, mode):
     write_stage(run, "transfer", {("transfer", name): lambda _: weight}, drew_itself=True)
     found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
     p = kstest(weight.ravel(), "norm", args=(0, math.sqrt(2 / weight.shape[1]))).pvalue
-    assert found["initial_p", side].value == p < 1e-6 and not found["initial_p", side].agrees
+    assert (
+        found["initial_p", f"initial weights of {side}"].value == p < 1e-6
+        and not found["initial_p", f"initial weights of {side}"].agrees
+    )
     assert all(check.agrees for key, check in found.items() if key[0] != "initial_relative_l2" and key[1] != side)
-    assert found["initial_bias", "a"].value == found["initial_bias", "b"].value == 0.0
+    assert (
+        found["initial_bias", "initial weights of a"].value
+        == found["initial_bias", "initial weights of b"].value
+        == 0.0
+    )
     for off in (-0.25, 1e-30, math.nan):
         change = {("transfer", f"{layer}_bias_initial"): lambda b, off=off: np.append(b[1:], b.dtype.type(off))}
         write_stage(run, "transfer", change)
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
-        check = found["initial_bias", side]
+        check = found["initial_bias", f"initial weights of {side}"]
         assert not check.agrees and check.value == pytest.approx(abs(off), nan_ok=True)
-        assert found["initial_bias", "ab".replace(side, "")].agrees and found["initial_p", side].agrees
+        assert (
+            found["initial_bias", f"initial weights of {'ab'.replace(side, '')}"].agrees
+            and found["initial_p", f"initial weights of {side}"].agrees
+        )
 
 
 def test_weights_that_run_b_drew_by_itself_are_only_shown(runs, pair_of):
@@ -117,7 +129,7 @@ def test_weights_that_run_b_drew_by_itself_are_only_shown(runs, pair_of):
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b)))
         check = found["initial_relative_l2", "fc1_weight_initial"]
         assert check.value > 0.1 and check.agrees is drew_itself and (check.allowed is None) is drew_itself
-        assert found["initial_p", "b"].agrees
+        assert found["initial_p", "initial weights of b"].agrees
 
 
 # ---------------------------------------------------------------- segments

@@ -239,7 +239,7 @@ MISTAKES = [
         TRANSFER,
         '"FAN_IN": fan_in, "FAN_OUT"',
         '"FAN_IN": fan_out, "FAN_OUT"',
-        "transfer fc1_weight_initial of b",
+        "transfer initial weights of b",
         draws=False,
     ),
     # The first segment is the second step, the one before the third step wraps; 140 steps in, the rate drops.
