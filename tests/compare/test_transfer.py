@@ -100,26 +100,17 @@ def test_of_both_layers_the_worse_one_counts(runs, pair_of, layer, side, mode):
     write_stage(run, "transfer", {("transfer", name): lambda _: weight}, drew_itself=True)
     found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
     p = kstest(weight.ravel(), "norm", args=(0, math.sqrt(2 / weight.shape[1]))).pvalue
-    assert (
-        found["initial_p", f"initial weights of {side}"].value == p < 1e-6
-        and not found["initial_p", f"initial weights of {side}"].agrees
-    )
-    assert all(check.agrees for key, check in found.items() if key[0] != "initial_relative_l2" and key[1] != side)
-    assert (
-        found["initial_bias", "initial weights of a"].value
-        == found["initial_bias", "initial weights of b"].value
-        == 0.0
-    )
+    mine, other = f"initial weights of {side}", f"initial weights of {'ab'.replace(side, '')}"
+    assert found["initial_p", mine].value == p < 1e-6 and not found["initial_p", mine].agrees
+    assert all(check.agrees for key, check in found.items() if key[0] != "initial_relative_l2" and key[1] != mine)
+    assert found["initial_bias", mine].value == found["initial_bias", other].value == 0.0
     for off in (-0.25, 1e-30, math.nan):
         change = {("transfer", f"{layer}_bias_initial"): lambda b, off=off: np.append(b[1:], b.dtype.type(off))}
         write_stage(run, "transfer", change)
         found = by_name(compare_stage("transfer", pair_of(runs.a, runs.b, mode)))
-        check = found["initial_bias", f"initial weights of {side}"]
+        check = found["initial_bias", mine]
         assert not check.agrees and check.value == pytest.approx(abs(off), nan_ok=True)
-        assert (
-            found["initial_bias", f"initial weights of {'ab'.replace(side, '')}"].agrees
-            and found["initial_p", f"initial weights of {side}"].agrees
-        )
+        assert found["initial_bias", other].agrees and found["initial_p", mine].agrees
 
 
 def test_weights_that_run_b_drew_by_itself_are_only_shown(runs, pair_of):
