@@ -28,6 +28,7 @@ from compare.report import print_report
 from compare.stages import MALFORMED, compare_stage
 from experiment.artifacts import RunFolder, sha256_file, write_json
 from experiment.errors import UserError, run_command
+from experiment.pipeline import check_spec
 from experiment.stages import ROWS, STAGES, VARIATIONS
 
 # What every file of ours holds, and no other.
@@ -39,7 +40,7 @@ def main() -> int:
     started = time.monotonic()
     arguments = parse()
     tolerances = read_tolerances(arguments.tolerances)
-    if arguments.json and arguments.junit and arguments.json.absolute() == arguments.junit.absolute():
+    if arguments.json and arguments.junit and arguments.json.resolve() == arguments.junit.resolve():
         raise UserError(f"--json and --junit both name {arguments.json}: name two files")
     for option, target in (("--json", arguments.json), ("--junit", arguments.junit)):
         if target:
@@ -164,6 +165,7 @@ def how_varied(run: RunFolder, base: RunFolder) -> tuple[tuple[str, ...], str]:
     manifests = [manifest for stage in STAGES if (manifest := run.manifest(stage)) is not None]
     if not manifests:
         raise UserError(f"{run.path} has no finished stage: run `make compare`")
+    check_spec(run)
     for stage in STAGES:
         if run.manifest(stage) is not None:
             require_current(run, stage)

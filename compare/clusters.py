@@ -85,10 +85,12 @@ def pseudo_labels(pair: Pair) -> Iterator[Check]:
 def inertia_change(run: RunFolder, first: float, second: float) -> float:
     """|second / first - 1|; where every row is its own cluster, the second as a share of the features' scatter.
 
-    NaN where the first is no inertia.
+    NaN where one of them is no inertia.
     """
-    if first != 0:
-        return abs(second / first - 1) if first > 0 else math.nan
+    if not (first >= 0 and second >= 0):
+        return math.nan
+    if first > 0:
+        return abs(second / first - 1)
     if second == 0:
         return 0.0
     features = np.asarray(run.array("features", "hr_trainval"), np.float64)

@@ -12,7 +12,7 @@ from experiment.pipeline import check_spec
 from experiment.stages import STAGES
 
 ABSENT = "-"
-KEY_PARTS = {"spec", "inputs", "variation", "external", "prototxt", "draws", "forced", "code", "versions"}
+KEY_PARTS = {"side", "spec", "inputs", "variation", "external", "prototxt", "draws", "forced", "code", "versions"}
 
 
 def require_comparable(
@@ -76,7 +76,9 @@ def require_current(run: RunFolder, stage: str) -> None:
     """Stop where a stage is unfinished, or was made with another specification, prototxt or file than the run has."""
     manifest, spec = run.require_manifest(stage), run.spec
     parts = manifest.get("key_parts")
-    if not isinstance(parts, dict) or not parts.keys() >= KEY_PARTS:
+    tables = ("spec", "inputs", "external", "prototxt", "draws")
+    whole = isinstance(parts, dict) and parts.keys() >= KEY_PARTS and manifest.keys() >= {"key", "side", "outputs"}
+    if not whole or not isinstance(parts, dict) or not all(isinstance(parts[name], dict) for name in tables):
         raise UserError(f"{run.stage_path(stage)}/manifest.json was made by another version: run this side again")
     stale = [section for section, values in parts["spec"].items() if spec["values"].get(section) != values]
     stale += [name for name, digest in parts["prototxt"].items() if spec["prototxt"].get(name) != digest]

@@ -25,7 +25,7 @@ def items(stage: str, name: str) -> set[str]:
     if name.startswith("blobs/"):
         return {f"blob {name.partition('-')[2]}"}
     if name.endswith("_bias_initial"):
-        return {name, "b"}
+        return {name, "initial weights of b"}
     by_name = {"summary": {"inertia"} if stage == "clusters" else {"ours"}, "metrics": {"ours area", "ours of b"}}
     row = name.removesuffix("_dual")
     return by_name.get(name, {row, f"{row} of b"} if stage == "svm" else {name})
@@ -33,7 +33,7 @@ def items(stage: str, name: str) -> set[str]:
 
 def itself(stage: str, name: str) -> str:
     """What the check of an array element by element is called."""
-    (item,) = items(stage, name) - {"b", f"{name} of b"} if not name.endswith("_dual") else {name}
+    (item,) = items(stage, name) - {"initial weights of b", f"{name} of b"} if not name.endswith("_dual") else {name}
     return item
 
 
