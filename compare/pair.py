@@ -61,6 +61,10 @@ class Pair:
         """Whether each run was fed by itself."""
         return self.judge.mode == "chained"
 
+    def sides(self) -> tuple[tuple[str, RunFolder, RunFolder], ...]:
+        """Of each side its letter, its run, and the run that fed it: isolated, run a fed both."""
+        return ("a", self.a, self.a), ("b", self.b, self.b if self.chained else self.a)
+
     def array_check(
         self,
         stage: str,

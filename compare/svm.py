@@ -36,7 +36,7 @@ def svm(pair: Pair) -> Iterator[Check]:
         yield pair.array_check("svm", "decision_max_abs", row, read, read, lambda d: d.max_abs, **how)
         if len(flat) < len(classes):
             yield of_spread(pair, row, [name not in flat for name in classes])
-        for side, run, fed in (("a", pair.a, pair.a), ("b", pair.b, pair.b if pair.chained else pair.a)):
+        for side, run, fed in pair.sides():
             yield dual_route(pair, row, side, run, fed)
         duals = [run.array("svm", f"{row}_dual") for run in (pair.a, pair.b)]
         problem = misfit(*duals)
@@ -135,8 +135,7 @@ def metrics(pair: Pair) -> Iterator[Check]:
                 "metrics", "map", f"{row} {variant}", abs(map_b - map_a), detail, a=map_a, b=map_b,
                 only_shown=own and row == "ours",
             )  # fmt: skip
-        # Isolated, run b's metrics were made of run a's decision values.
-        for side, found, fed in (("a", first, pair.a), ("b", second, pair.b if pair.chained else pair.a)):
+        for found, (side, _, fed) in zip((first, second), pair.sides(), strict=True):
             yield third_route(pair, row, side, found[row], fed)
 
 

@@ -59,7 +59,7 @@ def initial_weights(pair: Pair) -> Iterator[Check]:
         how: dict[str, Any] = {"distance": None, "only_shown": own, "detail": detail}
         yield pair.array_check("transfer", "initial_relative_l2", f"{name}_initial", read, read, **how)
     variance_norm = pair.a.spec["values"]["transfer"]["variance_norm"]
-    for side, run in (("a", pair.a), ("b", pair.b)):
+    for side, run, _ in pair.sides():
         yield from drawn_weights(pair.judge, "transfer", run, f"initial weights of {side}", variance_norm)
 
 
