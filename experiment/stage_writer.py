@@ -95,15 +95,11 @@ class StageWriter:
         np.save(path, np.asarray(array, order="C"), allow_pickle=False)
         self._finished(name, self._array_entry(path, array))
 
-    def create(self, name: str, shape: Tuple[int, ...], dtype: str) -> np.ndarray:
-        """An array on disk to be filled piece by piece; it is hashed and closed by `finish`."""
-        path = self._claim(name, ".npy")
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=np.dtype(dtype), shape=shape)
-        self._open[name] = (array, path)
-        return array
-
     def rows(self, names: Sequence[str], shape: Tuple[int, ...], dtype: str, step: int) -> "Rows":
-        """Arrays of one shape on disk, to be filled together, `step` rows at a time; what is filled already is kept."""
+        """Arrays of one shape on disk, to be filled together, `step` rows at a time; what is filled already is kept.
+
+        They are hashed and closed by `finish`.
+        """
         key = "/".join(names)
         digests = {entry["start"]: entry["sha256"] for entry in self._before if entry.get("rows") == key}
         arrays = []

@@ -16,7 +16,7 @@ PROJECT = Path(__file__).resolve().parents[2]
 BREAKS_OFF = """
 def run(stage):
     stage.out.json("result", "half")
-    stage.out.create("half", (1000,), "float32")[:10] = 1
+    stage.out.rows(["half"], (1000,), "float32", 10).arrays[0][:10] = 1
     {end}
 """
 

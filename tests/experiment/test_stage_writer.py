@@ -49,7 +49,7 @@ def test_an_array_comes_back_as_it_was_written(run, array):
 
 def test_an_array_filled_piece_by_piece_is_hashed_when_finished(run):
     writer = StageWriter(run, "images")
-    array = writer.create("hr_test", (3, 2), "uint8")
+    (array,) = writer.rows(["hr_test"], (3, 2), "uint8", 1).arrays
     for row in range(3):
         array[row] = row + 1
     writer.finish({})
@@ -74,20 +74,20 @@ def test_names_may_hold_folders(run):
 
 
 @pytest.mark.parametrize("name", ["../out", "a/../../out", "/tmp/out", "..", "", ".", "a/.."])
-@pytest.mark.parametrize("kind", ["array", "create", "json", "new_file"])
+@pytest.mark.parametrize("kind", ["array", "rows", "json", "new_file"])
 def test_a_name_that_leaves_the_folder_is_refused(run, name, kind):
     writer = StageWriter(run, "clusters")
     before = sorted(run.path.parent.rglob("*"))
-    arguments = {"array": (np.ones(1),), "create": ((1,), "uint8"), "json": (1,), "new_file": ()}[kind]
+    arguments = {"array": (np.ones(1),), "rows": ((1,), "uint8", 1), "json": (1,), "new_file": ()}[kind]
     with pytest.raises(ValueError, match="inside"):
-        getattr(writer, kind)(name, *arguments)
+        getattr(writer, kind)([name] if kind == "rows" else name, *arguments)
     assert sorted(run.path.parent.rglob("*")) == before
 
 
 def test_a_name_is_given_once(run):
     writer = StageWriter(run, "clusters")
     writer.array("a", np.ones(1))
-    writer.create("b", (1,), "uint8")
+    writer.rows(["b"], (1,), "uint8", 1)
     for name in "ab":
         with pytest.raises(ValueError, match="new name"):
             writer.array(name, np.ones(1))
@@ -102,7 +102,7 @@ def test_an_array_of_objects_is_refused(run):
 def test_nothing_stands_under_the_final_name_before_finish(run):
     writer = StageWriter(run, "clusters")
     writer.array("centroids", np.ones(3))
-    writer.create("assignments", (4,), "int32")
+    writer.rows(["assignments"], (4,), "int32", 1)
     writer.json("summary", {})
     assert not run.stage_path("clusters").exists()
     assert run.manifest("clusters") is None
