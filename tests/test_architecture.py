@@ -10,7 +10,7 @@ import pytest
 from experiment.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("experiment", "prototxt", "caffe_impl", "torch_impl", "compare", "embedded", "fetch", "paper")
+PACKAGES = ("experiment", "prototxt", "caffe_impl", "torch_impl", "compare", "embedded", "fetch", "paper", "audit")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NUMERICS = {
     "numpy",
