@@ -162,7 +162,7 @@ def inner_product(name: str, bottom: str, neurons: int, transfer: dict[str, Any]
 
 
 def transfer_layers(transfer: dict[str, Any]) -> list[str]:
-    """What training and deployment share: InnerProduct N1, ReLU, InnerProduct N2 (paper 4.2, 4.3)."""
+    """What training and deployment share: InnerProduct N1, ReLU (D26), InnerProduct N2 (paper 4.2, 4.3)."""
     return [
         inner_product("fc1", "data", transfer["n1"], transfer),
         layer("relu1", "ReLU", ["fc1"], "fc1"),
@@ -171,7 +171,7 @@ def transfer_layers(transfer: dict[str, Any]) -> list[str]:
 
 
 def transfer_train(transfer: dict[str, Any]) -> str:
-    """The transfer network as it is trained: HDF5 rows and pseudo-labels in, softmax loss out."""
+    """The transfer network as it is trained: HDF5 rows, as they come (D30), and pseudo-labels in, softmax loss out."""
     source = [("source", HDF5_LIST), ("batch_size", transfer["batch_size"])]
     tops = [("top", "data"), ("top", "label")]
     data = message("layer", [("name", "data"), ("type", "HDF5Data"), *tops, ("hdf5_data_param", source)])
