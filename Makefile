@@ -14,11 +14,20 @@ FROM ?=
 FILE ?=
 N1 ?=
 N2 ?=
+SCHEDULER ?=
 CAFFE_RUNTIME ?= auto
 PIP_ARGS ?=
 PHOTOGRAPHS ?=
 PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/torch/09-metrics/manifest.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+MEASURED ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/controls/controls.json runs/$(run)/sensitivity/sensitivity.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+
+# `make report` is of the runs that were compared, or of the one that is named.
+ifndef RUN
+REPORT ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),runs/$(run)))
+else
+REPORT ?= $(RUN)
+endif
 
 # What `make data weights` left is what PROFILE=paper takes where nothing else is named.
 ifeq ($(PROFILE),paper)
@@ -59,11 +68,11 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render stand-in test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS='
+	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS= SCHEDULER= REPORT='
 	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
@@ -141,6 +150,19 @@ figures: torch-reproduce ## figures 1 and 3 by t-SNE, with kNN accuracy and silh
 
 render: $(VENV)/.ready ## write tables and figures of the finished runs into docs/results (PAPER="name=run ...")
 	$(PY) -m paper.render $(foreach p,$(PAPER),'$(p)') --threads $(THREADS)
+
+controls: torch-reproduce ## what else would reach the same mAP: the controls that the paper lacks
+	$(PY) -m audit.controls '$(RUN)' --seeds $(SEEDS) --threads $(THREADS)
+
+sensitivity: torch-reproduce ## what each decision of the ledger does to mAP, by Dask (SCHEDULER=tcp://host:port for a cluster)
+	$(PY) -m audit.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
+
+ledger: $(VENV)/.ready ## write docs/ledger.md from the decisions and what the finished runs measured of them (MEASURED="name=run ...")
+	$(PY) -m audit.ledger $(foreach m,$(MEASURED),--take '$(m)')
+
+report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of the finished runs, or of RUN=
+	$(if $(REPORT),,$(error no run has been compared yet: run `make compare` first))
+	$(PY) -m audit.report $(foreach run,$(REPORT),'$(run)')
 
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
 	$(PY) -m embedded.standin '$(IMAGESETS)' '$(CURDIR)/data/stand-in'
