@@ -8,17 +8,16 @@ from audit.facts import Facts, read_facts
 from audit.pattern import read_grid
 from compare.check import SCHEMA_VERSION
 from compare.pair import stage_digests
-from experiment.artifacts import RunFolder, read_json, sha256_json
+from experiment.artifacts import RunFolder, read_json
 from experiment.errors import UserError
 from experiment.stages import ROWS, SPLITS
 from paper.published import Published, read_published
-from paper.standing import Standing, differing_keys, standing
+from paper.standing import Standing, differing_keys, lacks_annotations, standing
 from paper.table1 import OUT, SIDES, in_order, labels_of
 
 LETTERS = {"caffe": "a", "torch": "b"}  # the sides' names in compare.json
 Grids = dict[str, dict[tuple[int, int], float]]
 Figures = dict[str, list[dict[str, Any]]]
-NO_ANNOTATIONS = sha256_json({})  # what experiment.resolve records of a devkit without any
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def caveat(run: RunFolder, stands: Standing, images: dict[str, int], published: 
     reasons = []
     if images != published.images:
         reasons.append("its images are not all of VOC2007's")
-    if run.spec["external"].get("devkit", {}).get("content", {}).get("Annotations") == NO_ANNOTATIONS:
+    if lacks_annotations(run):
         reasons.append("its devkit has no annotations, so that it is not the published one")
     if differing := differing_keys(run.spec["values"], ()):
         told = ", ".join(differing[:3]) + (f" and {len(differing) - 3} more" if len(differing) > 3 else "")

@@ -15,7 +15,7 @@ from experiment.artifacts import RunFolder, read_json
 from experiment.errors import UserError
 from experiment.spec import read_profile
 from paper.published import Published, read_published
-from paper.standing import Standing, differing_keys, standing
+from paper.standing import Standing, differing_keys, lacks_annotations, standing
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 SIDES = {"caffe": "Caffe", "torch": "port"}
@@ -151,7 +151,7 @@ def standing_of(subject: Subject) -> list[tuple[str, str, str, str]]:
     ids = {split: len(index.json("index", f"ids_{split}")) for split in ("trainval", "test")}
     differing = differing_keys(spec["values"], ())
     differs = f"{len(differing)} values differ from the paper's: {', '.join(differing)}" if differing else ""
-    complete = subject.stands.published and ids == subject.published.images
+    complete = subject.stands.published and ids == subject.published.images and not lacks_annotations(index)
     data = f"{subject.name}: {len(subject.stands.classes)} classes, {ids['trainval']} + {ids['test']} images"
     remarks = "" if complete else " ".join(subject.stands.remarks[1:2])
     origin = spec["external"]["weights"].get("origin", "of unknown origin")

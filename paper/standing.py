@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiment.artifacts import RunFolder
+from experiment.artifacts import RunFolder, sha256_json
 from experiment.spec import read_profile
 from experiment.stages import SPLITS
 from paper.published import Published
 
+NO_ANNOTATIONS = sha256_json({})  # what experiment.resolve records of a devkit without any
 KEPT_ONLY = ("transfer.snapshots", "features.blob_images", "backbone.weights_file")  # say what is kept, or where it is
 
 
@@ -52,6 +53,11 @@ def standing(run: RunFolder, published: Published, varied: Sequence[str] = ()) -
             f"VOC2007's classes, but not its {published.images['trainval']} trainval and {published.images['test']} "
             "test images: a difference from the paper's figures is one of the data as well."
         )
+    if lacks_annotations(run):
+        remarks.append(
+            "VOC2007's lists, but the devkit has no annotations, so that it is not the published one: a difference "
+            "from the paper's figures is one of the data as well."
+        )
     if differing := differing_keys(spec["values"], varied):
         remarks.append(
             f"Not the paper's specification: {', '.join(differing)} differ, so a difference from the paper's figures "
@@ -59,6 +65,11 @@ def standing(run: RunFolder, published: Published, varied: Sequence[str] = ()) -
         )
     ordered = list(published.names)
     return Standing(ordered, list(published.names.values()), [classes.index(name) for name in ordered], True, remarks)
+
+
+def lacks_annotations(run: RunFolder) -> bool:
+    """Whether a run's devkit has no annotations, as the one that `make stand-in` draws for VOC2007's real lists."""
+    return run.spec["external"].get("devkit", {}).get("content", {}).get("Annotations") == NO_ANNOTATIONS
 
 
 def differing_keys(values: dict[str, dict[str, Any]], varied: Sequence[str]) -> list[str]:
