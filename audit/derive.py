@@ -65,7 +65,9 @@ def derive(name: str, source: Path, names: dict[str, str], target: Path) -> str:
     was not made here.
     """
     code = sha256_file(Path(__file__))
-    wanted = {"derivation": name, "source": fingerprint({"path": str(source)}), "names": names, "code": code}
+    source = source.resolve()  # photographs that stay as they are become links into it
+    listing = fingerprint({"path": str(source)})
+    wanted = {"derivation": name, "path": str(source), "source": listing, "names": names, "code": code}
     if target.exists():
         record = read_json(target / RECORD)
         if "derivation" not in record:
