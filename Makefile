@@ -22,8 +22,8 @@ PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(ru
 MEASURED ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/controls/controls.json runs/$(run)/sensitivity/sensitivity.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 
-# `make report` is of the runs that were compared, or of the one that is named.
-ifndef RUN
+# `make report` is of the runs that were compared, or of the one that is named or chosen.
+ifeq ($(RUN)$(DEVKIT)$(LIMIT)$(PROFILE),embedded)
 REPORT ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),runs/$(run)))
 else
 REPORT ?= $(RUN)
