@@ -2,21 +2,29 @@
 
 A difference is "above" or "below" 0 where its 95 % interval leaves out 0, "alike" where the interval lies within the
 margin of the specification (compare.margin), "undecided" otherwise, and wherever fewer than five seeds stand behind it.
-A control reaches Ours where the interval of its difference to Ours does not go below minus the margin.
+A control reaches Ours where the interval of its difference to Ours does not go below minus the margin, and the gain of
+Ours where it also has a gain of its own: a difference to Baseline-LR whose interval is above 0.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from audit.control_svm import CHOSEN_TOLERANCE
 from compare.end_to_end import LEAST_SEEDS
 
 # What could stand behind a gain that is not the transfer of HR structure, in the order in which it is told.
 RIVALS = (
     "initial_weights", "permuted_labels", "random_labels", "random_relu", "pca", "lr_c_cv", "lr_l2", "lr_l2_c_cv",
 )  # fmt: skip
-NEITHER = "neither gain nor loss"
 UNTRAINED = ("initial_weights", "random_relu", "pca")  # of as many dimensions as Ours, without its training
-SETTINGS = (("c_cv", "C chosen by cross-validation", "C"), ("l2", "rows of length 1", "the rows' lengths"))
+SETTINGS = (
+    ("c_cv", f"C chosen by cross-validation, at tolerance {CHOSEN_TOLERANCE:g},", "C or the tolerance"),
+    ("l2", "rows of length 1", "the rows' lengths"),
+)
+MIXED = (
+    f"What is said of C mixes it with the tolerance, which is LIBSVM's default {CHOSEN_TOLERANCE:g} wherever C is "
+    "chosen, and a chosen C may be an end of its grid."
+)
 
 
 def relation(judged: Mapping[str, Any], margin: float) -> str:
@@ -34,28 +42,55 @@ def reaches(judged: Mapping[str, Any], margin: float) -> bool:
     return bool(judged["certain"] and judged["interval_95"][0] > -margin)
 
 
+def gains(judged: Mapping[str, Any]) -> bool:
+    """Whether a control with that difference to Baseline-LR has a gain of its own, however small."""
+    return bool(judged["certain"] and judged["interval_95"][0] > 0)
+
+
 def conclusions(found: Mapping[str, Any]) -> list[str]:
     """The sentences, from what controls.json holds besides them."""
-    seeds, gain = len(found["seeds"]), found["ours"]["minus_baseline_lr"]
+    seeds = len(found["seeds"])
     if seeds < LEAST_SEEDS:
         few = f"{seeds} seed{'' if seeds == 1 else 's'}: fewer than {LEAST_SEEDS} decide nothing of what is drawn."
         return [few, *classifier(found), hr_to_lr(found)]
-    told = {
-        "gain": lambda: [f"Ours minus Baseline-LR is {figures(gain)}: a gain.", *gain_from(found)],
-        "loss": lambda: [
-            f"Ours minus Baseline-LR is {figures(gain)}: a loss, so there is no gain to explain.",
-            *loss_with(found),
-        ],
-        NEITHER: lambda: [f"Ours minus Baseline-LR is {figures(gain)}: {NEITHER}, so there is nothing to explain."],
-    }[outcome(gain)]()
-    return [*told, training(found), *labels(found), *classifier(found), *alike_settings(found), hr_to_lr(found)]
+    return [
+        *explained(found),
+        training(found),
+        *labels(found),
+        *classifier(found),
+        *alike_settings(found),
+        hr_to_lr(found),
+    ]
+
+
+def explained(found: Mapping[str, Any]) -> list[str]:
+    """Whether there is a gain or a loss, and where it comes from."""
+    margin, gain = found["margin"], found["ours"]["minus_baseline_lr"]
+    low, high = gain["interval_95"]
+    start = f"Ours minus Baseline-LR is {figures(gain)}:"
+    which = relation(gain, margin)
+    if which == "above":
+        return [f"{start} a gain.", *gain_from(found)]
+    if which == "below":
+        return [f"{start} a loss, so there is no gain to explain.", *loss_with(found)]
+    if which == "undecided":
+        return [f"{start} undecided whether there is a gain."]
+    if low > 0 or high < 0:
+        word = "gain" if low > 0 else "loss"
+        small = f"a {word} smaller than the margin of {margin:g} at which controls are compared"
+        return [f"{start} {small}, so its source cannot be told."]
+    return [f"{start} {outcome(gain, margin)}, so there is nothing to explain."]
 
 
 def gain_from(found: Mapping[str, Any]) -> list[str]:
     """Whether a gain can be laid to the transfer of HR structure."""
     margin = found["margin"]
     differences = {name: row_of(found, name)["minus_ours"] for name in RIVALS}
-    reached = [name for name, judged in differences.items() if reaches(judged, margin)]
+    reached = [
+        name
+        for name, judged in differences.items()
+        if reaches(judged, margin) and gains(row_of(found, name)["minus_baseline_lr"])
+    ]
     below = [name for name in RIVALS if name not in reached and relation(differences[name], margin) == "below"]
     open_ones = [name for name in RIVALS if name not in reached and name not in below]
 
@@ -65,11 +100,11 @@ def gain_from(found: Mapping[str, Any]) -> list[str]:
     told = []
     if reached:
         told.append(
-            f"Ours is also reached, within {margin:g}, by {listed(reached)}, so the gain cannot be laid to the "
+            f"The gain is also reached, within {margin:g} of Ours, by {listed(reached)}, so it cannot be laid to the "
             "transfer of HR structure."
         )
     if open_ones:
-        told.append(f"Whether Ours is reached is undecided of {listed(open_ones)}.")
+        told.append(f"Undecided is whether the gain is reached by {listed(open_ones)}.")
     if below and not reached and not open_ones:
         told.append(f"No control reaches Ours ({listed(below)}): the gain goes with training on HR's pseudo-labels.")
     return told
@@ -133,32 +168,48 @@ def classifier(found: Mapping[str, Any]) -> list[str]:
         if them:
             with_figures = [f"{row_of(found, name)['title']} {figures(differences[name])}" for name in them]
             told.append(f"{head}{listing(with_figures)}.")
-    return told
+    return [*told, MIXED]
 
 
 def alike_settings(found: Mapping[str, Any]) -> list[str]:
     """Ours minus Baseline-LR where both have the same other setting, and what that says of the gain or loss."""
-    main = found["ours"]["minus_baseline_lr"]
+    main, margin = found["ours"]["minus_baseline_lr"], found["margin"]
     told = []
     for name, what, cause in SETTINGS:
         judged = found["ours_minus_baseline_lr_alike"][name]
-        relations = [relation(one, found["margin"]) for one in (main, judged)]
-        if outcome(main) == NEITHER:
-            so = ""
-        elif outcome(main) == outcome(judged) and (relations[1] != "alike" or relations[0] == "alike"):
-            so = f", so the {outcome(main)} does not come from {cause}"
-        elif relations[1] == "undecided":
-            so = f", so it is undecided whether the {outcome(main)} comes from {cause}"
-        else:
-            so = f", so the {outcome(main)} comes from {cause}"
-        told.append(f"With {what} on both sides, Ours minus Baseline-LR is {figures(judged)}: {outcome(judged)}{so}.")
+        says = f"{outcome(judged, margin)}{left(main, judged, cause, margin)}"
+        told.append(f"With {what} on both sides, Ours minus Baseline-LR is {figures(judged)}: {says}.")
     return told
 
 
-def outcome(judged: Mapping[str, Any]) -> str:
-    """Whether a difference is a gain or a loss: its 95 % interval leaves out 0."""
-    low, high = judged["interval_95"]
-    return "gain" if low > 0 else "loss" if high < 0 else NEITHER
+def left(main: Mapping[str, Any], judged: Mapping[str, Any], cause: str, margin: float) -> str:
+    """What another setting of both leaves of a gain or loss, as far as two intervals that are not paired tell."""
+    was, now = relation(main, margin), relation(judged, margin)
+    if was not in ("above", "below"):
+        return "" if now == was else f", but {outcome(main, margin)} without that"
+    word = outcome(main, margin)
+    if now == "undecided":
+        return f", so it is undecided whether the {word} comes from {cause}"
+    # As for a gain: of a loss, the greater is the lower one.
+    sign = 1 if was == "above" else -1
+    size, least_of_main = sign * main["difference"], min(sign * end for end in main["interval_95"])
+    least, greatest = sorted(sign * end for end in judged["interval_95"])
+    if least > 0 and greatest >= size:
+        return f": the {word} stays, so it does not come from {cause}"
+    if now == "alike":
+        return f": nothing beyond {margin:g} is left of the {word}"
+    if now != was:
+        return f": nothing is left of the {word}"
+    if greatest < least_of_main:
+        shares = f"{judged['difference']:+.2f} of {main['difference']:+.2f} are left"
+        return f": {shares}, so a part of the {word} comes from {cause}"
+    return f", so it is undecided whether a part of the {word} comes from {cause}"
+
+
+def outcome(judged: Mapping[str, Any], margin: float) -> str:
+    """A difference in a word: "gain", "loss", "no difference beyond the margin" or "undecided"."""
+    words = {"above": "gain", "below": "loss", "alike": f"no difference beyond {margin:g}", "undecided": "undecided"}
+    return words[relation(judged, margin)]
 
 
 def hr_to_lr(found: Mapping[str, Any]) -> str:

@@ -64,9 +64,8 @@ RIVALS = ["initial_weights", "permuted_labels", "random_labels", "random_relu", 
 def test_a_gain_that_a_control_reaches_is_not_laid_to_hr(name):
     text = told(ABOVE, **{name: (ABOVE, ALIKE)})
     title = next(one.title for one in CONTROLS if one.name == name)
-    assert (
-        f"is +3.00 [+2.00, +4.00]: a gain. Ours is also reached, within 0.5, by {title} (+0.05 [-0.20, +0.30])" in text
-    )
+    reached = f"The gain is also reached, within 0.5 of Ours, by {title} (+0.05 [-0.20, +0.30])"
+    assert f"is +3.00 [+2.00, +4.00]: a gain. {reached}" in text
     assert "cannot be laid to the transfer of HR structure" in text and "No control reaches" not in text
 
 
@@ -78,7 +77,7 @@ def test_a_gain_that_no_control_reaches_goes_with_the_pseudo_labels():
 
 def test_what_is_undecided_holds_back_the_attribution_of_a_gain():
     text = told(ABOVE, pca=(OPEN, OPEN))
-    assert "Whether Ours is reached is undecided of PCA (+0.00 [-3.00, +3.00])." in text
+    assert "Undecided is whether the gain is reached by PCA (+0.00 [-3.00, +3.00])." in text
     assert "No control reaches" not in text and "cannot be laid" not in text
     # HR to LR and Ours under other settings are no rivals of the gain.
     assert "No control reaches" in told(ABOVE, hr_to_lr=(OPEN, ABOVE), ours_c_cv=(ABOVE, ABOVE), ours_l2=(ABOVE, ALIKE))
@@ -93,10 +92,30 @@ def test_a_loss_leaves_nothing_to_explain_and_is_sought_without_training():
     assert "reached" not in text and "training takes away from the features" in text
 
 
-def test_neither_gain_nor_loss_is_not_explained():
-    text = told(OPEN, tuned=BELOW)
-    assert "neither gain nor loss, so there is nothing to explain" in text
-    assert "comes from" not in text and "does not come from" not in text
+def test_only_a_difference_alike_0_leaves_nothing_to_explain():
+    text = told(ALIKE, tuned=ALIKE)
+    assert "is +0.05 [-0.20, +0.30]: no difference beyond 0.5, so there is nothing to explain." in text
+    text = told(judged(-0.1, 3.1), tuned=BELOW)
+    assert "is +1.50 [-0.10, +3.10]: undecided whether there is a gain." in text
+    assert not any(
+        words in text for words in ("nothing to explain", "comes from", "does not come from", "no difference")
+    )
+
+
+@pytest.mark.parametrize("small, word", [(judged(0.1, 0.45), "gain"), (judged(-0.45, -0.1), "loss")])
+def test_the_source_of_a_gain_or_loss_smaller_than_the_margin_cannot_be_told(small, word):
+    text = told(small, ours=judged(-0.45, -0.1))  # controls equal to Baseline-LR are within the margin of Ours
+    assert f"a {word} smaller than the margin of 0.5 at which controls are compared, so its source cannot" in text
+    assert not any(words in text for words in ("reache", "laid to", "nothing to explain", "A loss comes"))
+
+
+@pytest.mark.parametrize("base", [ALIKE, BELOW, OPEN, judged(1, 2, certain=False)])
+def test_a_control_without_a_gain_of_its_own_does_not_reach_the_gain(base):
+    near = judged(-0.45, -0.05)
+    text = told(judged(0.1, 0.6), pca=(base, near))
+    assert "is also reached" not in text and "No control reaches" not in text
+    assert "Undecided is whether the gain is reached by PCA (-0.25 [-0.45, -0.05])." in text
+    assert "also reached, within 0.5 of Ours, by PCA" in told(judged(0.1, 0.6), pca=(judged(0.05, 0.4), near))
 
 
 @pytest.mark.parametrize(
@@ -128,16 +147,48 @@ def test_settings_of_the_svm_are_told_by_what_they_do_to_baseline_lr():
     assert "changes nothing beyond 0.5: Baseline-LR, C chosen +0.05 " in told(ABOVE)
 
 
-@pytest.mark.parametrize("gain, word, other", [(BELOW, "loss", ABOVE), (ABOVE, "gain", BELOW)])
-def test_a_gain_or_loss_that_another_setting_of_both_ends_comes_from_that_setting(gain, word, other):
-    assert f": {word}, so the {word} does not come from C." in told(gain, tuned=gain)
-    for gone in (ALIKE, other):
-        text = told(gain, tuned=gone)
-        assert f", so the {word} comes from C." in text and f"so the {word} comes from the rows' lengths." in text
-    assert f"neither gain nor loss, so it is undecided whether the {word} comes from C." in told(gain, tuned=OPEN)
-    small = judged(0.1, 0.4) if word == "gain" else judged(-0.4, -0.1)  # what is left of it is within the margin
-    assert f", so the {word} comes from C." in told(gain, tuned=small)
-    assert f", so the {word} does not come from C." in told(small, tuned=small)
+def signed(sign, low, high):
+    return judged(*sorted((sign * low, sign * high)))
+
+
+@pytest.mark.parametrize("sign, word, other", [(1, "gain", "loss"), (-1, "loss", "gain")])
+@pytest.mark.parametrize(
+    "main, tuned, says",
+    [
+        ((5, 7), (4, 6.5), "{word}: the {word} stays, so it does not come from {cause}."),
+        ((5, 7), (8, 9), "{word}: the {word} stays, so it does not come from {cause}."),
+        ((5, 7), (0.2, 1.6), "{word}: {part} are left, so a part of the {word} comes from {cause}."),
+        ((5, 7), (4.2, 5.5), "{word}, so it is undecided whether a part of the {word} comes from {cause}."),
+        ((5, 7), (-1, 7), "undecided, so it is undecided whether the {word} comes from {cause}."),
+        ((5, 7), (-0.2, 0.3), "no difference beyond 0.5: nothing beyond 0.5 is left of the {word}."),
+        ((5, 7), (0.1, 0.4), "no difference beyond 0.5: nothing beyond 0.5 is left of the {word}."),
+        ((5, 7), (-4, -2), "{other}: nothing is left of the {word}."),
+        ((0.1, 0.6), (0.1, 0.45), "no difference beyond 0.5: the {word} stays, so it does not come from {cause}."),
+        ((-0.1, 3.1), (2, 4), "{word}, but undecided without that."),
+        ((-0.1, 3.1), (-0.2, 0.3), "no difference beyond 0.5, but undecided without that."),
+        ((-0.1, 3.1), (-1, 4), ": undecided."),
+        ((-0.2, 0.3), (2, 4), "{word}, but no difference beyond 0.5 without that."),
+        ((0.1, 0.4), (-0.1, 0.3), ": no difference beyond 0.5."),
+    ],
+)
+def test_another_setting_of_both_says_of_a_gain_or_loss_what_two_intervals_allow(sign, word, other, main, tuned, says):
+    text = told(signed(sign, *main), tuned=signed(sign, *tuned))
+    part = "+0.90 of +6.00" if sign > 0 else "-0.90 of -6.00"
+    for start, cause in (
+        ("With C chosen by cross-validation, at tolerance 0.001, on both sides, ", "C or the tolerance"),
+        ("With rows of length 1 on both sides, ", "the rows' lengths"),
+    ):
+        said = text[text.index(start) :].split("]", 1)[1]
+        expected = says.format(word=word, other=other, cause=cause, part=part)
+        assert said.startswith(expected if expected.startswith(":") else f": {expected}")
+
+
+def test_what_is_said_of_c_is_qualified_by_tolerance_and_grid():
+    for seeds in (1, 5):
+        text = told(ABOVE, seeds=seeds)
+        assert (
+            "mixes it with the tolerance, which is LIBSVM's default 0.001 wherever C is chosen, and a chosen C" in text
+        )
 
 
 @pytest.mark.parametrize(
