@@ -69,7 +69,7 @@ def standing(run: RunFolder, published: Published, varied: Sequence[str] = ()) -
 
 def lacks_annotations(run: RunFolder) -> bool:
     """Whether a run's devkit has no annotations, as the one that `make stand-in` draws for VOC2007's real lists."""
-    return run.spec["external"].get("devkit", {}).get("content", {}).get("Annotations") == NO_ANNOTATIONS
+    return run.spec.get("external", {}).get("devkit", {}).get("content", {}).get("Annotations") == NO_ANNOTATIONS
 
 
 def differing_keys(values: dict[str, dict[str, Any]], varied: Sequence[str]) -> list[str]:

@@ -180,6 +180,16 @@ def test_a_devkit_is_derived_once_and_again_when_its_source_changes(source, tmp_
     assert sorted(ids(target / "VOC2007", "trainval")) == sorted(ids(source, "trainval")[1:])
 
 
+def test_a_devkit_is_derived_again_when_its_source_has_moved(source, tmp_path):
+    first, moved, target = tmp_path / "first", tmp_path / "moved", tmp_path / "target"
+    shutil.copytree(source, first)
+    make("shuffled", first, target)
+    first.rename(moved)
+    make("shuffled", moved, target)
+    photographs = list((target / "VOC2007/JPEGImages").iterdir())
+    assert photographs and all(path.exists() for path in photographs)
+
+
 def test_a_derivation_that_is_stopped_leaves_nothing(source, tmp_path, monkeypatch):
     saved, original = [], module.save
 

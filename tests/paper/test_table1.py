@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from experiment.artifacts import RunFolder
+from experiment.artifacts import RunFolder, sha256_json
 from experiment.spec import read_profile
 from experiment.stage_writer import StageWriter
 from experiment.stages import ROWS
@@ -133,3 +133,13 @@ def test_sides_of_other_labels_are_refused(tmp_path):
         write_side(tmp_path / side, VOC, printed(), seed=seed)
     with user_error(tmp_path, "one devkit"):
         table1.table1(tmp_path)
+
+
+def test_voc2007s_lists_without_annotations_are_told_to_be_no_published_devkit(voc):
+    page = table1.write(voc, voc / "out", "drawn")
+    assert "annotations" not in page
+    for side in ("caffe", "torch"):
+        spec = json.loads((voc / side / "spec.json").read_text())
+        spec["external"] = {"devkit": {"content": {"Annotations": sha256_json({})}}}
+        (voc / side / "spec.json").write_text(json.dumps(spec))
+    assert "has no annotations, so that it is not the published one" in table1.write(voc, voc / "out", "drawn")
