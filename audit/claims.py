@@ -2,10 +2,15 @@
 
 Each claim of claims.toml has a rule, which gives the published figure, both sides' and one of four verdicts:
 
-- reproduced, not reproduced: the run is the paper's own, and its figures do or do not bear the claim out; or the claim
-  is on the paper's own figures or published counts alone, and these do or do not.
-- not testable here: the run's data, weights or specification are not the paper's, or figures are missing.
-- inconsistent in the paper: the paper's own figures, or published ones, contradict the claim, whatever is run.
+- reproduced: the run is the paper's own, and its figures bear the claim out; or, of a claim that no run decides, the
+  paper's own statements and the published facts about the very data it names do.
+- not reproduced: the run is the paper's own, and its figures contradict the claim. Only a run's figures do that.
+- not testable here: the run's data, weights or specification are not the paper's, or its figures are missing or leave
+  the claim undecided.
+- inconsistent in the paper: whatever is run, the paper's own statements contradict each other or published facts about
+  the very data it names, as its 5,000 trainval images do VOC2007's own list of 5,011.
+
+ResNet-101's dimension alone is judged by every run, since each computes that net.
 """
 
 import argparse

@@ -14,26 +14,40 @@ ALL_FLAT = "In every combination the SVM's decision values of the second layer's
 
 
 def rise(readings: Readings) -> Finding:
-    """At every N2, mAP rises from each N1 to the next, but for the margin."""
+    """At every N2, mAP rises from each N1 of Table 2 to the next, but for the margin.
+
+    Judged are the N2 that have Table 2's least and greatest N1. Where one of them lacks an N1 between, or there is no
+    such N2, nothing follows.
+    """
     paper = pattern.shape(readings.published.grid, readings.published.grid)
     published = f"{paper.rise:+.2f}; {paper.up} of {paper.steps} steps up"
     if readings.grids is None or not (grid := readings.grids["fc2"]):
         verdict, why = by_run(readings, None, "" if readings.grids is None else ALL_FLAT, "grid")
         return Finding(published, verdict, why)
     found = pattern.shape(grid, readings.published.grid)
-    rows = pattern.rows(grid).values()
+    n1s, n2s = (sorted(set(sizes)) for sizes in zip(*readings.published.grid, strict=True))
+    judged = [n2 for n2 in n2s if (n1s[0], n2) in grid and (n1s[-1], n2) in grid]
+    left_out = [str(n2) for n2 in n2s if n2 not in judged]
+    gaps = [str(n2) for n2 in judged if any((n1, n2) not in grid for n1 in n1s)]
     holds = None
-    if found.rise is not None:
+    if judged and not gaps:
+        rows = [[grid[n1, n2] for n1 in n1s] for n2 in judged]
         drops = [a - b for values in rows for a, b in zip(values, values[1:], strict=False)]
         holds = max(drops) <= readings.margin and all(values[-1] - values[0] > readings.margin for values in rows)
     port = f"{number(found.rise, 2, True)}; {found.up} of {found.steps} steps up"
     told = f"By the port, one seed a combination, of which {len(grid)} can be judged."
+    if not judged:
+        told += f" No N2 of Table 2 has both N1 = {n1s[0]} and N1 = {n1s[-1]}."
+    elif left_out:
+        told += f" Left out are N2 = {', '.join(left_out)}, without N1 = {n1s[0]} or N1 = {n1s[-1]}."
+    if gaps:
+        told += f" Steps are missing at N2 = {', '.join(gaps)}."
     verdict, why = by_run(readings, holds, told, "grid")
     return Finding(published, verdict, why, port=port)
 
 
 def optimum(readings: Readings) -> Finding:
-    """The paper's N1 and N2 are within the margin of the grid's best."""
+    """The paper's N1 and N2 are within the margin of the grid's best, of which all that Table 2 has can be judged."""
     chosen, paper = readings.published.chosen, readings.published.grid
     published = f"N1 = {chosen[0]}, N2 = {chosen[1]} ({paper[chosen]:.1f})"
     if readings.grids is None or not (grid := readings.grids["fc2"]):
@@ -41,8 +55,12 @@ def optimum(readings: Readings) -> Finding:
         return Finding(published, verdict, why)
     n1, n2 = pattern.best(grid)[0]
     there = grid.get(chosen)
-    holds = None if there is None else grid[n1, n2] - there <= readings.margin
-    told = f"By the port, one seed a combination, chosen by the test images. The paper's choice has {number(there)}."
+    judged = sum(cell in grid for cell in paper)
+    holds = None if there is None or judged < len(paper) else grid[n1, n2] - there <= readings.margin
+    told = (
+        f"By the port, one seed a combination, chosen by the test images. Of Table 2's, {judged} of {len(paper)} can "
+        f"be judged. The paper's choice has {number(there)}."
+    )
     verdict, why = by_run(readings, holds, told, "grid")
     return Finding(published, verdict, why, port=f"N1 = {n1}, N2 = {n2} ({grid[n1, n2]:.2f})")
 

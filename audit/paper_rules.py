@@ -3,7 +3,7 @@
 from audit import pattern
 from audit.arithmetic import candidates, gains, likeness, losers, moved, rounds_to, row_means
 from audit.readings import Readings
-from audit.verdicts import INCONSISTENT, NOT_REPRODUCED, REPRODUCED, Finding, by_paper
+from audit.verdicts import INCONSISTENT, REPRODUCED, Finding, by_paper
 from compare.report import ROW_NAMES
 from paper.table1 import SIDES
 from paper.text import NONE, number
@@ -119,11 +119,12 @@ def falls(count: int) -> str:
 def image_count(readings: Readings, split: str) -> Finding:
     """The number of images of a split is VOC2007's."""
     printed, own = readings.facts.printed_images[split], readings.facts.images[split]
-    verdict = REPRODUCED if printed == own else NOT_REPRODUCED
     why = f"VOC2007's own list of {split} has {own:,}."
     if printed != own and round(own, -2) == printed:
         why += f" {printed:,} is that to the hundred, while the other split's number beside it is exact."
-    return Finding(f"{printed:,}", verdict, why, *(f"{readings.images[split]:,} in this run" for _ in SIDES))
+    return Finding(
+        f"{printed:,}", by_paper(printed == own), why, *(f"{readings.images[split]:,} in this run" for _ in SIDES)
+    )
 
 
 def image_level(readings: Readings) -> Finding:

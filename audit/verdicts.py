@@ -24,7 +24,7 @@ class Finding:
 def by_run(readings: Readings, holds: bool | None, told: str, part: str) -> tuple[str, str]:
     """Verdict and why of a claim on what comes out of a run.
 
-    holds : whether the figures bear the claim out; None where some are missing, or say nothing either way. told : the
+    holds : whether the figures bear the claim out; None where some are missing, or leave it undecided. told : the
     figures in a sentence, empty where there are none. part : the part of `readings.lacking` that the claim needs.
 
     The paper's claims are tested by a run of the paper's data, weights and specification alone: of any other run the
@@ -37,5 +37,5 @@ def by_run(readings: Readings, holds: bool | None, told: str, part: str) -> tupl
 
 
 def by_paper(holds: bool) -> str:
-    """Verdict of a claim that the paper's own figures decide, whatever is run."""
+    """Verdict of a claim that the paper's own statements, or published facts about its data, decide in any run."""
     return REPRODUCED if holds else INCONSISTENT

@@ -4,11 +4,14 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from audit.claims import CLAIMS, EVIDENCE, RULES, claims, markdown, read_claims
+from audit.paper_rules import image_count
+from audit.readings import read_run
 from audit.verdicts import INCONSISTENT, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, VERDICTS
 from compare.check import SCHEMA_VERSION
 from compare.pair import stage_digests
@@ -27,7 +30,7 @@ VOC2007 = {"trainval": 5011, "test": 4952}
 MEANS = {"baseline_hr": 89.095, "baseline_lr": 78.05, "ours": 79.99}
 # Verdicts that no run changes.
 SETTLED = {
-    "image_count trainval": NOT_REPRODUCED,
+    "image_count trainval": INCONSISTENT,
     "image_count test": REPRODUCED,
     "iterations": INCONSISTENT,
     "printed_rise": REPRODUCED,
@@ -189,9 +192,18 @@ GAIN_CLAIMS = ("gain", "transferred", "bounds")
 @pytest.mark.parametrize(
     ("gains", "certain", "verdicts"),
     [
-        ([(2.0, 1.0, 3.0), (1.9, -0.1, 3.9)], True, [NOT_REPRODUCED] * 3),  # one side's interval holds 0
-        ([(-2.0, -3.0, -1.0), (2.0, 1.0, 3.0)], True, [NOT_REPRODUCED] * 3),
-        ([(2.6, 2.0, 3.0), (2.0, 1.0, 3.0)], True, [NOT_REPRODUCED, REPRODUCED, REPRODUCED]),  # a gain, but another
+        ([(2.0, 1.0, 3.0), (1.9, -0.1, 3.9)], True, [NOT_TESTABLE] * 3),  # one side's interval holds 0
+        ([(0.4, -0.6, 1.40), (2.0, 1.0, 3.0)], True, [NOT_TESTABLE] * 3),  # and reaches 1.94 - 0.55
+        (
+            [(0.4, -0.6, 1.38), (2.0, 1.0, 3.0)],
+            True,
+            [NOT_REPRODUCED, NOT_TESTABLE, NOT_TESTABLE],
+        ),  # 0 inside, +1.9 not
+        ([(2.0, 1.0, 3.0), (-2.0, -3.0, -1.0)], True, [NOT_REPRODUCED] * 3),
+        ([(-2.0, -3.0, -1.0), (1.9, -0.1, 3.9)], True, [NOT_REPRODUCED] * 3),
+        ([(0.8, 0.3, 1.3), (2.0, 1.0, 3.0)], True, [NOT_REPRODUCED, REPRODUCED, REPRODUCED]),  # a gain, but a small one
+        ([(3.2, 2.6, 3.8), (2.0, 1.0, 3.0)], True, [NOT_REPRODUCED, REPRODUCED, REPRODUCED]),  # or too great a one
+        ([(2.6, 2.0, 3.0), (2.0, 1.0, 3.0)], True, [NOT_TESTABLE, REPRODUCED, REPRODUCED]),  # perhaps a greater one
         (GAINS, False, [NOT_TESTABLE] * 3),  # too few seeds
     ],
 )
@@ -199,6 +211,10 @@ def test_a_gain_needs_intervals_above_0_on_both_sides_and_the_printed_size(own, 
     write_comparison(own, MAPS, gains, certain)
     found = judged(own)
     assert [found[key].verdict for key in GAIN_CLAIMS] == verdicts
+    if certain:
+        for key in GAIN_CLAIMS:
+            assert ("So the gain is undecided." in found[key].why) is (found[key].verdict == NOT_TESTABLE)
+    assert "; allowed are 0.55." in found["gain"].why
     assert ("Too few seeds: run `make seeds compare`" in found["gain"].why) is not certain
 
 
@@ -209,6 +225,28 @@ def test_a_transferred_feature_of_no_fewer_dimensions_is_not_the_claim(tmp_path)
     found = judged(tmp_path)
     assert found["transferred"].verdict == NOT_REPRODUCED and found["gain"].verdict == REPRODUCED
     assert found["pool5"].verdict == NOT_REPRODUCED
+
+
+def test_the_gain_s_distance_from_the_printed_one_and_a_contradicting_interval_are_told(own):
+    assert "From the printed one +0.06 and -0.14; allowed are 0.55." in judged(own)["gain"].why
+    write_comparison(own, MAPS, [(0.8, 0.3, 1.3), (2.0, 1.0, 3.0)])
+    found = judged(own)
+    assert "An interval lies wholly outside +1.39 to +2.49, the printed gain and what is allowed." in found["gain"].why
+    assert "wholly outside" not in found["bounds"].why
+
+
+def test_the_claims_promise_what_their_rules_test():
+    told = {" ".join([entry["rule"], *map(str, entry.get("of", {}).values())]): entry for entry in read_claims()}
+    for key in ("gain", "gap baseline_hr baseline_lr"):
+        assert "as printed" in told[key]["claim"]
+    assert " much " not in told["separated figure3 2 1"]["claim"]
+
+
+@pytest.mark.parametrize(("printed", "verdict"), [(5000, INCONSISTENT), (5011, REPRODUCED)])
+def test_a_count_of_the_paper_s_that_its_data_contradict_is_inconsistent(whole, printed, verdict):
+    readings = read_run(whole)
+    facts = replace(readings.facts, printed_images={**readings.facts.printed_images, "trainval": printed})
+    assert image_count(replace(readings, facts=facts), "trainval").verdict == verdict
 
 
 def test_baseline_hr_below_ours_is_no_upper_bound_and_another_gap_is_another_claim(own):
@@ -284,6 +322,32 @@ def test_a_grid_that_does_not_fall_but_does_not_rise_either_is_no_rise(own):
     write_pages(own, FLAT, FLAT, FIGURES)
     claim = judged(own)["rise"]
     assert claim.verdict == NOT_REPRODUCED and claim.port == "0; 0 of 24 steps up"
+
+
+def test_only_an_n2_with_table_2_s_least_and_greatest_n1_is_judged_and_a_missing_step_decides_nothing(own):
+    def rise(without):
+        write_pages(own, {cell: value for cell, value in PUBLISHED.grid.items() if cell not in without}, FLAT, FIGURES)
+        return judged(own)["rise"]
+
+    n1s, n2s = sorted({n1 for n1, _ in PUBLISHED.grid}), sorted({n2 for _, n2 in PUBLISHED.grid})
+    first, second = n2s[:2]
+    assert "Left out" not in rise([]).why
+    single = rise([(n1, first) for n1 in n1s[1:]])
+    assert single.verdict == REPRODUCED and f"Left out are N2 = {first}, without N1 = 256 or N1 = 4096." in single.why
+    absent = rise([(n1, second) for n1 in n1s] + [(n1s[-1], first)])
+    assert absent.verdict == REPRODUCED and f"Left out are N2 = {first}, {second}, " in absent.why
+    step = rise([(n1s[2], second)])
+    assert step.verdict == NOT_TESTABLE and f"Steps are missing at N2 = {second}." in step.why
+    none = rise([(n1s[0], n2) for n2 in n2s])
+    assert none.verdict == NOT_TESTABLE and "No N2 of Table 2 has both N1 = 256 and N1 = 4096." in none.why
+
+
+@pytest.mark.parametrize(("kept", "verdict"), [(30, REPRODUCED), (29, NOT_TESTABLE), (1, NOT_TESTABLE)])
+def test_the_optimum_is_judged_where_all_of_table_2_s_combinations_can_be(own, kept, verdict):
+    cells = sorted(PUBLISHED.grid, key=lambda cell: cell != PUBLISHED.chosen)[:kept]
+    write_pages(own, {cell: PUBLISHED.grid[cell] for cell in cells} | {(3, 2): 1.0}, FLAT, FIGURES)
+    claim = judged(own)["optimum"]
+    assert claim.verdict == verdict and f"{kept} of 30 can be judged" in claim.why
 
 
 def test_a_grid_whose_decision_values_are_all_but_constant_is_not_judged(own):
