@@ -213,7 +213,7 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch, root):
 def test_workers_of_several_threads_are_refused(root):
     with (
         LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address="127.0.0.1:0", memory_limit=None) as own,
-        user_error(own.scheduler_address, "has several threads", "--nthreads 1"),
+        user_error(own.scheduler_address, "has several threads: start it with --nthreads 1"),
     ):
         cluster.run_all({Variant(root, 1): []}, own.scheduler_address)
 
