@@ -23,6 +23,7 @@ from audit.conclusions import conclusions
 from audit.control_rows import CONTROLS, Control, Sources
 from audit.control_runs import FOLDER
 from audit.effects import effect
+from compare import bootstrap
 from compare.__main__ import subject_of
 from compare.bootstrap import resampled_map, resamples
 from compare.end_to_end import LEAST_SEEDS, PERCENT, decision_values, over_seeds
@@ -32,12 +33,13 @@ from experiment.pipeline import locked
 from paper.published import read_published
 from paper.standing import standing
 from paper.text import markdown_table, number
-from torch_impl import caffe_net, svm, transfer_features
+from torch_impl import caffe_net, svm, transfer, transfer_features
 from torch_impl.__main__ import set_threads, versions
 
 SCHEMA_VERSION = 1
 FILE = "controls.json"
-CODE = (control_features, control_rows, control_svm, svm, caffe_net, transfer_features)  # what a result depends on
+# What a result depends on.
+CODE = (control_features, control_rows, control_svm, bootstrap, svm, caffe_net, transfer, transfer_features)
 
 
 @dataclass(frozen=True)
