@@ -5,7 +5,6 @@ RUN/controls/<control>/<seed>/torch, whose first weights are those of Ours of th
 the port; only the stage pseudo_labels of the others is written here.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,18 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from audit.control_features import permuted, uniform_labels
+from audit.variants import SEEDLESS
 from experiment.artifacts import RunFolder, sha256_array, sha256_json
 from experiment.errors import UserError
-from experiment.pipeline import key_parts
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
-from experiment.stages import STAGES
-from paper.cells import SNAPSHOTS, VARIED, carried
+from paper.cells import SNAPSHOTS, carried, up_to_date
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "controls"
-SEEDLESS = ("index", "images", "features")  # equal for all seeds
 TRAINED = ("transfer", "transfer_features")
 SEEDED = ("clusters", "pseudo_labels", *TRAINED, "svm")
 # Control to the labels (n,) int32 that its network is trained on, given Ours' pseudo-labels, k and the seed.
@@ -58,25 +55,12 @@ def mislabelled(root: Path, true: RunFolder, control: str, seed: int, threads: i
 
 def stands_for(made: RunFolder, base: RunFolder, seed: int) -> bool:
     """Whether a run is what `base` would be with that seed, made by this program from its own draws."""
-    if not (made.path / "spec.json").is_file() or not is_current(made, (*SEEDLESS, *SEEDED)):
+    if not (made.path / "spec.json").is_file() or not up_to_date(made, (*SEEDLESS, *SEEDED)):
         return False
     values = {**base.spec["values"], "run": {"seed": seed}}
     return made.spec["values"] == values and all(
         made.require_manifest(stage)["outputs"] == base.require_manifest(stage)["outputs"] for stage in SEEDLESS
     )
-
-
-def is_current(run: RunFolder, stages: Sequence[str]) -> bool:
-    """Whether stages are finished, and are what this program makes of their inputs without another run's draws."""
-    found = versions()
-    for stage in stages:
-        manifest = run.manifest(stage)
-        if manifest is None or any(run.manifest(earlier) is None for earlier in STAGES[stage].inputs):
-            return False
-        parts = {**key_parts("torch", stage, MODULES, run, run, None), "versions": found, "variation": ""}
-        if manifest.get("key") != sha256_json(parts):
-            return False
-    return True
 
 
 def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
@@ -85,14 +69,11 @@ def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
     No step of its training is compared with anything, so it keeps only the snapshots that it must.
     """
     base = RunFolder(root / "torch")
-    if not is_current(base, SEEDLESS):
+    if not up_to_date(base, SEEDLESS):
         raise UserError(f"{base.path} is not what this program makes now: run `make torch-reproduce` first")
     spec = base.spec
     external = {key: Path(entry["path"]) for key, entry in spec["external"].items()}
-    profile, overrides = carried(spec)
-    for key in VARIED:  # `carried` leaves out what a grid varies
-        section, _, value = key.partition(".")
-        overrides.append(f"{key}={json.dumps(spec['values'][section][value])}")
+    profile, overrides = carried(spec, ())
     overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={seed}"]
     run = RunFolder(root / FOLDER / name / str(seed) / "torch")
     resolve(profile, run.path, external["devkit"], external["weights"], external.get("mean"), tuple(overrides))

@@ -6,7 +6,6 @@ reach is taken over from the base of the same seed.
 """
 
 import contextlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +16,7 @@ from experiment.errors import UserError
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
 from experiment.stages import STAGES
-from paper.cells import CELL_STAGES, SNAPSHOTS, VARIED, carried
+from paper.cells import CELL_STAGES, SNAPSHOTS, carried
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "sensitivity"
@@ -68,11 +67,7 @@ def prepare(variant: Variant) -> str:
     """
     spec = RunFolder(variant.root / "torch").spec
     external = {name: Path(entry["path"]) for name, entry in spec["external"].items()}
-    profile, overrides = carried(spec)
-    # `carried` leaves out what a grid varies.
-    for key in VARIED:
-        section, _, name = key.partition(".")
-        overrides.append(f"{key}={json.dumps(spec['values'][section][name])}")
+    profile, overrides = carried(spec, ())
     overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={variant.seed}"]
     devkit = external["devkit"]
     if variant.alternative:

@@ -5,7 +5,7 @@ network with the first layer's N1 outputs. Each differs from RUN/torch in nothin
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,10 @@ def cell(base: Path, n1: int, n2: int) -> Cell:
     return Cell(n1, n2, base / "grid" / f"{n1}-{n2}")
 
 
-def carried(spec: dict[str, Any]) -> tuple[str, list[str]]:
+def carried(spec: dict[str, Any], varied: Sequence[str] = VARIED) -> tuple[str, list[str]]:
     """The profile that a run was resolved from, and its overrides: every value that is not the profile's.
+
+    varied : keys that are left out, because the caller gives them values of its own.
 
     Raises `UserError` where the profile has other keys now: the run is then of another version of the program.
     """
@@ -63,7 +65,7 @@ def carried(spec: dict[str, Any]) -> tuple[str, list[str]]:
         f"{section}.{key}={json.dumps(value, ensure_ascii=False)}"
         for section, table in spec["values"].items()
         for key, value in table.items()
-        if value != values[section][key] and f"{section}.{key}" not in VARIED
+        if value != values[section][key] and f"{section}.{key}" not in varied
     ]
 
 
@@ -89,10 +91,10 @@ def resolve_cell(base: RunFolder, one: Cell, blob: str) -> None:
     )
 
 
-def up_to_date(run: RunFolder) -> bool:
-    """Whether every stage of a resolved run is finished and made from what there is now."""
+def up_to_date(run: RunFolder, stages: Sequence[str] = CELL_STAGES) -> bool:
+    """Whether these stages of a resolved run are finished and made from what there is now, from its own draws."""
     found = versions()
-    for stage in CELL_STAGES:
+    for stage in stages:
         manifest = run.manifest(stage)
         if manifest is None or any(run.manifest(earlier) is None for earlier in STAGES[stage].inputs):
             return False
