@@ -152,17 +152,17 @@ render: $(VENV)/.ready ## write tables and figures of the finished runs into doc
 	$(PY) -m paper.render $(foreach p,$(PAPER),'$(p)') --threads $(THREADS)
 
 controls: torch-reproduce ## what else would reach the same mAP: the controls that the paper lacks
-	$(PY) -m audit.controls '$(RUN)' --seeds $(SEEDS) --threads $(THREADS)
+	$(PY) -m audit.controls.controls '$(RUN)' --seeds $(SEEDS) --threads $(THREADS)
 
 sensitivity: torch-reproduce ## what each decision of the ledger does to mAP, by Dask (SCHEDULER=tcp://host:port for a cluster)
-	$(PY) -m audit.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
+	$(PY) -m audit.decisions.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 ledger: $(VENV)/.ready ## write docs/ledger.md from the decisions and what the finished runs measured of them (MEASURED="name=run ...")
-	$(PY) -m audit.ledger $(foreach m,$(MEASURED),--take '$(m)')
+	$(PY) -m audit.decisions.ledger $(foreach m,$(MEASURED),--take '$(m)')
 
 report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of the finished runs, or of RUN=
 	$(if $(REPORT),,$(error no run has been compared yet: run `make compare` first))
-	$(PY) -m audit.report $(foreach run,$(REPORT),'$(run)')
+	$(PY) -m audit.page.report $(foreach run,$(REPORT),'$(run)')
 
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
 	$(PY) -m embedded.standin '$(IMAGESETS)' '$(CURDIR)/data/stand-in'

@@ -4,8 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from audit import report
-from tests.audit.report_run import DEPARTS, make_run, write_optional
+from audit.page import report
+from tests.audit.page.report_run import DEPARTS, make_run, write_optional
 
 
 @pytest.fixture(scope="session")

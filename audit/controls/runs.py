@@ -1,0 +1,102 @@
+"""The runs that the controls need: Ours of each seed, and the transfer network trained on labels that say nothing.
+
+RUN/seeds/<seed>/torch is Ours where `make seeds` made it, else RUN/controls/ours/<seed>/torch. The others are
+RUN/controls/<control>/<seed>/torch, whose first weights are those of Ours of the same seed. All are ordinary runs of
+the port; only the stage pseudo_labels of the others is written here.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from audit.controls.features import permuted, uniform_labels
+from audit.decisions.variants import SEEDLESS
+from experiment.artifacts import RunFolder, sha256_array, sha256_json
+from experiment.errors import UserError
+from experiment.pipeline import main as run_stages
+from experiment.resolve import resolve
+from experiment.stage_writer import StageWriter
+from paper.cells import SNAPSHOTS, carried, up_to_date
+from torch_impl.__main__ import MODULES, set_threads, versions
+
+FOLDER = "controls"
+TRAINED = ("transfer", "transfer_features")
+SEEDED = ("clusters", "pseudo_labels", *TRAINED, "svm")
+# Control to the labels (n,) int32 that its network is trained on, given Ours' pseudo-labels, k and the seed.
+LABELS: dict[str, Callable[[np.ndarray, int, int], np.ndarray]] = {
+    "permuted_labels": lambda labels, k, seed: permuted(labels, seed),
+    "random_labels": lambda labels, k, seed: uniform_labels(len(labels), k, seed),
+}
+
+
+def ours(root: Path, seed: int, threads: int) -> RunFolder:
+    """A run of Ours that draws from that seed, brought up to date; root : RUN, with torch/ in it.
+
+    Raises `UserError` where it cannot be run, or RUN/torch is not what the program makes now.
+    """
+    made = RunFolder(root / "seeds" / str(seed) / "torch")
+    if stands_for(made, RunFolder(root / "torch"), seed):
+        return made
+    run = prepared(root, "ours", seed, threads)
+    bring_up_to_date(run, SEEDED, RunFolder(root / "sensitivity" / "base" / str(seed) / "torch"), threads)
+    return run
+
+
+def mislabelled(root: Path, true: RunFolder, control: str, seed: int, threads: int) -> RunFolder:
+    """The run of a control of `LABELS`, brought up to date; true : Ours of that seed. Raises `UserError` as `ours`."""
+    labels = np.array(true.array("pseudo_labels", "labels"))
+    run = prepared(root, control, seed, threads)
+    write_labels(run, LABELS[control](labels, run.spec["values"]["clusters"]["k"], seed))
+    bring_up_to_date(run, TRAINED, None, threads)
+    return run
+
+
+def stands_for(made: RunFolder, base: RunFolder, seed: int) -> bool:
+    """Whether a run is what `base` would be with that seed, made by this program from its own draws."""
+    if not (made.path / "spec.json").is_file() or not up_to_date(made, (*SEEDLESS, *SEEDED)):
+        return False
+    values = {**base.spec["values"], "run": {"seed": seed}}
+    return made.spec["values"] == values and all(
+        made.require_manifest(stage)["outputs"] == base.require_manifest(stage)["outputs"] for stage in SEEDLESS
+    )
+
+
+def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
+    """RUN/controls/<name>/<seed>/torch, which differs from RUN/torch in the seed alone, with RUN/torch's features.
+
+    No step of its training is compared with anything, so it keeps only the snapshots that it must.
+    """
+    base = RunFolder(root / "torch")
+    if not up_to_date(base, SEEDLESS):
+        raise UserError(f"{base.path} is not what this program makes now: run `make torch-reproduce` first")
+    spec = base.spec
+    external = {key: Path(entry["path"]) for key, entry in spec["external"].items()}
+    profile, overrides = carried(spec, ())
+    overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={seed}"]
+    run = RunFolder(root / FOLDER / name / str(seed) / "torch")
+    resolve(profile, run.path, external["devkit"], external["weights"], external.get("mean"), tuple(overrides))
+    bring_up_to_date(run, SEEDLESS, base, threads)
+    return run
+
+
+def bring_up_to_date(run: RunFolder, stages: Sequence[str], reuse: RunFolder | None, threads: int) -> None:
+    """Run what is missing of a resolved run's stages, or take it over from `reuse` where that has the same."""
+    only = [word for stage in stages for word in ("--only", stage)]
+    taken = ["--reuse", str(reuse.path)] if reuse is not None and reuse.path.is_dir() else []
+    run_stages("torch", MODULES, versions, [str(run.path), *taken, "--threads", str(threads), *only], set_threads)
+
+
+def write_labels(run: RunFolder, labels: np.ndarray) -> None:
+    """Make labels (n,) int32 the run's stage pseudo_labels, unless they are already."""
+    parts = {"labels": sha256_array(labels)}
+    key = sha256_json(parts)
+    finished = run.manifest("pseudo_labels")
+    if finished is not None and finished.get("key") == key:
+        return
+    started = time.monotonic()
+    out = StageWriter(run, "pseudo_labels", key)
+    out.array("labels", labels)
+    told = {"stage": "pseudo_labels", "side": "torch", "key": key, "key_parts": parts, "versions": versions()}
+    out.finish({**told, "spec_sha256": run.spec["sha256"], "seconds": round(time.monotonic() - started, 3)})

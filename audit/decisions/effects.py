@@ -1,0 +1,81 @@
+"""By how much an alternative moves mAP: bootstrap over test photographs and seeds, paired in both.
+
+Of each resample the same photographs are drawn for the alternative and for the base, whatever the alternative made of
+them: a photograph that became several images brings all of them. The same seeds are drawn for both, since runs of one
+seed share their draws as far as the alternative lets them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from audit.decisions.variants import Variant
+from compare.bootstrap import equivalence, paired_differences, resampled_map, resamples
+from compare.end_to_end import LEAST_SEEDS, PERCENT, decision_values
+from experiment.artifacts import RunFolder
+from experiment.stages import ROWS
+
+
+class Bootstrap:
+    """Resamples of the base's test photographs, and the mAPs of runs on them.
+
+    ids : the base's test images. settings : the specification's section compare. seed : of the resamples.
+    """
+
+    def __init__(self, ids: Sequence[str], settings: Mapping[str, Any], seed: int) -> None:
+        self.seed = seed
+        self.margin = float(settings["margin"])
+        self._column = {image_id: i for i, image_id in enumerate(ids)}
+        self._weights = resamples(len(ids), settings["resamples"], seed)
+        self._kept: dict[tuple[str, ...], np.ndarray] = {}
+
+    def maps(self, variant: Variant, row: str) -> np.ndarray:
+        """A run's mAP of a row in percent, (1 + resamples,) float64: first as observed, then in each resample.
+
+        Runs with equal decision values, labels and ids are looked at once.
+        """
+        run = variant.run
+        index = run.require_manifest("index")["outputs"]
+        entries = [index["ids_test"], index["labels_test"], run.require_manifest("svm")["outputs"][row]]
+        key = tuple(entry["sha256"] for entry in entries)
+        if key not in self._kept:
+            self._kept[key] = self._resampled(run, row, variant.photographs())
+        return self._kept[key]
+
+    def _resampled(self, run: RunFolder, row: str, photographs: dict[str, str] | None) -> np.ndarray:
+        labels = run.array("index", "labels_test")
+        scores = decision_values(run, row, labels.shape)
+        ids = run.json("index", "ids_test")
+        columns = [self._column[photographs[image_id] if photographs else image_id] for image_id in ids]
+        plain = np.ones((1, len(ids)), np.uint8)
+        return PERCENT * np.concatenate(
+            [resampled_map(scores, labels, how) for how in (plain, self._weights[:, columns])]
+        )
+
+
+def effect(
+    alternative: np.ndarray, base: np.ndarray, bootstrap_seed: int, margin: float, seeded: bool
+) -> dict[str, Any]:
+    """The mean over seeds of alternative minus base, with a 95 % interval: {"difference", "interval_95", "certain"}.
+
+    alternative, base : (seeds, 1 + resamples) float64 in percent, as `Bootstrap.maps` gives them, seed by seed.
+    seeded : whether the seeds have a part in the row; then fewer than `LEAST_SEEDS` of them make nothing certain.
+    """
+    differences = alternative - base
+    resampled = paired_differences(differences[:, 1:], np.zeros_like(differences[:, 1:]), bootstrap_seed)
+    certain = not seeded or len(differences) >= LEAST_SEEDS
+    judged = equivalence(float(differences[:, 0].mean()), resampled, margin, certain)
+    return {"difference": judged.mean_difference, "interval_95": list(judged.interval_95), "certain": certain}
+
+
+def measured(bootstrap: Bootstrap, variants: Sequence[Variant], bases: Sequence[Variant]) -> dict[str, Any]:
+    """What finished runs of an alternative, a seed each, say beside the bases: {"map": row to mean, "effect": row to
+    `effect`}, in percent."""
+    maps: dict[str, float] = {}
+    effects: dict[str, dict[str, Any]] = {}
+    for row in ROWS:
+        one, base = (np.stack([bootstrap.maps(variant, row) for variant in side]) for side in (variants, bases))
+        maps[row] = float(one[:, 0].mean())
+        effects[row] = effect(one, base, bootstrap.seed, bootstrap.margin, row == "ours")
+    return {"map": maps, "effect": effects}

@@ -1,0 +1,110 @@
+"""The runs of `make sensitivity`: each is an ordinary run of the port that differs from RUN/torch in one decision.
+
+RUN/sensitivity/base/<seed>/torch takes every decision as RUN/torch does, RUN/sensitivity/<decision>-<alternative>/
+<seed>/torch all but one. Both draw their own k-means start and first weights from that seed. What a change does not
+reach is taken over from the base of the same seed.
+"""
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from audit.decisions.decisions import Alternative
+from audit.decisions.derive import derive, photographs_of
+from experiment.artifacts import RunFolder
+from experiment.errors import UserError
+from experiment.pipeline import main as run_stages
+from experiment.resolve import resolve
+from experiment.stages import STAGES
+from paper.cells import CELL_STAGES, SNAPSHOTS, carried
+from torch_impl.__main__ import MODULES, set_threads, versions
+
+FOLDER = "sensitivity"
+BASE = "base"
+# What no draw reaches: equal for all seeds, so that one of them makes it for all.
+SEEDLESS = ("index", "images", "features")
+LOG = "log.txt"  # beside a run: what its stages said
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One run: its folder's name under RUN/sensitivity, its seed, and the alternative, None for the base."""
+
+    root: Path
+    seed: int
+    alternative: Alternative | None = None
+
+    @property
+    def name(self) -> str:
+        """`base` or `D1-antialias`."""
+        return self.alternative.folder if self.alternative else BASE
+
+    @property
+    def run(self) -> RunFolder:
+        """The run, finished or not."""
+        return RunFolder(self.root / FOLDER / self.name / str(self.seed) / "torch")
+
+    @property
+    def derived(self) -> Path:
+        """The folder of the derived devkit that the alternative names."""
+        assert self.alternative is not None and self.alternative.devkit
+        return self.root / FOLDER / "devkits" / self.alternative.devkit
+
+    def with_seed(self, seed: int) -> "Variant":
+        """The same with another seed."""
+        return Variant(self.root, seed, self.alternative)
+
+    def photographs(self) -> dict[str, str] | None:
+        """Image id to the id of the base's photograph that it was made of; None where they are the base's own."""
+        return photographs_of(self.derived) if self.alternative and self.alternative.devkit else None
+
+
+def prepare(variant: Variant) -> str:
+    """Derive the devkit where there is one to derive, and write the run's spec.json and prototxts.
+
+    Returns "", or why the alternative cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit
+    or its weights are gone.
+    """
+    spec = RunFolder(variant.root / "torch").spec
+    external = {name: Path(entry["path"]) for name, entry in spec["external"].items()}
+    profile, overrides = carried(spec, ())
+    overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={variant.seed}"]
+    devkit = external["devkit"]
+    if variant.alternative:
+        overrides += variant.alternative.set
+        if variant.alternative.devkit:
+            names = {split: spec["values"]["index"][split] for split in ("trainval", "test")}
+            if reason := derive(variant.alternative.devkit, devkit, names, variant.derived):
+                return reason
+            devkit = variant.derived
+    resolve(profile, variant.run.path, devkit, external["weights"], external.get("mean"), tuple(overrides))
+    return ""
+
+
+def bring_up_to_date(variant: Variant, *before: str) -> str:
+    """Run what is missing of a prepared run, on one thread; returns "", or why it cannot be run.
+
+    before : what this function returned for the runs that stages are taken over from; where one could not be run,
+    neither is this one. All but a `UserError` is raised. Its stages' lines go to a file beside the run.
+    """
+    if failed := next(filter(None, before), ""):
+        return failed
+    base = Variant(variant.root, variant.seed)
+    # The first seed's run has the features that all seeds share; of the base, RUN/torch has them.
+    first = variant.with_seed(1).run if variant.seed != 1 else base.run
+    if variant.alternative is None:
+        first = RunFolder(variant.root / "torch")
+    seeded = tuple(stage for stage in CELL_STAGES if stage not in SEEDLESS)
+    with open(variant.run.path.parent / LOG, "a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+        try:
+            for source, stages in ((first, SEEDLESS), (base.run, seeded)):
+                reuse = ["--reuse", str(source.path)] if source.path != variant.run.path else []
+                only = [word for stage in stages for word in ("--only", stage)]
+                arguments = [str(variant.run.path), *reuse, "--threads", "1", *only]
+                run_stages("torch", MODULES, versions, arguments, before=set_threads)
+        except UserError as error:
+            return str(error).replace(f"{variant.root}/", "")
+    return ""
+
+
+assert all(not STAGES[stage].seeded for stage in SEEDLESS)

@@ -1,0 +1,211 @@
+"""What the runs say of the paper, as parts of the report: claims, decisions and controls."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from audit.claims.claims import Claim, claims
+from audit.decisions.decisions import OWNERS, Decision
+from audit.page import charts
+from audit.page.subject import Subject
+from audit.page.tables import INTERVAL_HEAD, Cell, Chart, Part, Table, decimal, interval, whole, words
+from compare.report import ROW_NAMES
+from experiment.errors import UserError
+from experiment.stages import ROWS
+
+VERDICTS = {  # a claim's verdict to its look
+    "reproduced": "good",
+    "not reproduced": "bad",
+    "not testable here": "quiet",
+    "inconsistent in the paper": "open",
+}
+# Parts of which the page has one for all runs.
+SHARED = ("#arithmetic", "#decisions", "#controls")
+PAPER_ALONE = "#arithmetic"  # the evidence of the claims that no run can change
+HOLLOW = "hollow: too few seeds to be certain"
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run and what it says of the claims; `problem` : why nothing, "" otherwise."""
+
+    subject: Subject
+    claims: list[Claim]
+    problem: str = ""
+
+
+def check(subject: Subject) -> Checked:
+    """Check the claims on a run. A file of it that cannot be read costs the claims, not the page."""
+    try:
+        return Checked(subject, claims(subject.path))
+    except UserError as error:
+        return Checked(subject, [], subject.local(str(error)))
+
+
+def counted(claims: Sequence[Claim]) -> str:
+    """How many claims have which verdict, in words; what the paper's own figures decide apart from what a run does."""
+    if not claims:
+        return "No claim was checked."
+    decided = {
+        "the paper's own figures decide": [claim for claim in claims if claim.evidence == PAPER_ALONE],
+        "this run is asked about": [claim for claim in claims if claim.evidence != PAPER_ALONE],
+    }
+    told = [f"{by} {len(group)} ({tally(group)})" for by, group in decided.items() if group]
+    return f"Of {len(claims)} claims of the paper, {'; '.join(told)}."
+
+
+def tally(claims: Sequence[Claim]) -> str:
+    """The verdicts that occur, each with its number."""
+    counts = {verdict: sum(claim.verdict == verdict for claim in claims) for verdict in VERDICTS}
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items() if count)
+
+
+def verdict(claim: Claim) -> Cell:
+    """A claim's verdict with its look."""
+    return words(claim.verdict, VERDICTS.get(claim.verdict, "open"))
+
+
+def claims_part(found: Sequence[Checked]) -> Part:
+    """Every claim with what each run says of it, and a link to the evidence."""
+    ids = list(dict.fromkeys(claim.id for one in found for claim in one.claims))
+    rows = []
+    for name in ids:
+        by_finding: dict[tuple[Cell, ...], list[tuple[str, Cell]]] = {}
+        for subject, claim in [(one.subject, c) for one in found for c in one.claims if c.id == name]:
+            about = [words(text) for text in (claim.id, claim.claim, claim.source, claim.published)]
+            finding = (*about, words(claim.caffe), words(claim.port), verdict(claim), words(claim.why))
+            href = claim.evidence if claim.evidence in SHARED else claim.evidence + subject.suffix
+            evidence = words(claim.evidence.removeprefix("#"), href=href)
+            by_finding.setdefault(finding, []).append((subject.name, evidence))
+        for finding, named in by_finding.items():
+            run = words(of_runs([name for name, _ in named], found))
+            rows.append([*finding[:4], run, *finding[4:], named[0][1]])
+    head = ["no.", "claim", "source", "published", "run", "by Caffe", "by the port", "verdict", "why", "evidence"]
+    ledger = Table("claim-ledger", "Claims of the paper", head, rows, 4)
+    missing = " ".join(f"{one.subject.name}: {one.problem}" for one in found if one.problem)
+    return Part("claims", "The claims", body=[[ledger]], missing=missing)
+
+
+def of_runs(names: Sequence[str], found: Sequence[Any]) -> str:
+    """Of which runs a row is."""
+    return ", ".join(names) if len(names) < len(found) or len(found) == 1 else "every run"
+
+
+def effect_cells(found: Mapping[str, Any] | None, why: str) -> list[Cell]:
+    """Four cells of an effect, or the reason why there is none."""
+    if found:
+        return interval(found)
+    return [replace(words(why or "not measured", "quiet"), across=len(INTERVAL_HEAD)), *[words("")] * 3]
+
+
+def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any] | None]) -> list[list[Cell]]:
+    """A row an alternative, run and row of Table 1 that moves; results : run to its sensitivity.json."""
+    rows = []
+    for decision, one in ((each, one) for each in decisions for one in each.alternatives):
+        about = (decision.number, decision.subject, decision.taken, decision.why, one.told)
+        entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
+        reasons = {one.reason or entry.get("reason", "") for entry in entries.values()}
+        if not any(entry.get("effect") for entry in entries.values()) and len(reasons) == 1:
+            run = of_runs(list(results), list(results))
+            rows.append([*map(words, (*about, run, "")), *effect_cells(None, *reasons)])
+            continue
+        for name, entry in entries.items():
+            effect = entry.get("effect") or {}
+            moved = [row for row in ROWS if row == "ours" or (effect.get(row) or {}).get("difference")]
+            for row in reversed(moved):
+                cells = [words(text) for text in (*about, name, ROW_NAMES[row] if effect else "")]
+                rows.append([*cells, *effect_cells(effect.get(row), entry.get("reason", ""))])
+    return rows
+
+
+def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -> Part:
+    """Every decision with its alternatives, and what each does to mAP on each run."""
+    results = {subject.name: subject.measured("sensitivity") for subject in subjects}
+    rows = decision_rows(decisions, {name: found for name, (found, _) in results.items()})
+    panels = {name: lines for name, (found, _) in results.items() if (lines := forest_lines(found))}
+    head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
+    counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
+    notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
+    notes += [measured_note(name, found, where) for name, (found, where) in results.items()]
+    missing = " ".join(f"{name}: {where}." for name, (found, where) in results.items() if found is None)
+    ledger = Table("decision-ledger", "Decisions, alternatives and their effect on mAP (percent)", head, rows, 5)
+    body: list[list[Chart | Table]] = [[ledger]]
+    if panels:
+        told = "; ".join(f"{name}, {far_text(lines)}" for name, lines in panels.items())
+        alt = f"What each alternative changes the mAP of Ours by, in percent, with 95 % intervals; {HOLLOW}. {told}."
+        body.insert(0, [Chart(alt, charts.forest("decisions", panels))])
+    return Part("decisions", "The decisions", notes, body, missing)
+
+
+def entry_of(found: Mapping[str, Any] | None, number: str, name: str, told: str) -> Mapping[str, Any]:
+    """What sensitivity.json says of an alternative; nothing where it meant another change by that name."""
+    for entry in found["entries"] if found else ():
+        if (entry["decision"], entry["alternative"], entry["what"]) == (number, name, told):
+            return entry
+    return {}
+
+
+def forest_lines(found: Mapping[str, Any] | None) -> dict[str, charts.Span]:
+    """The effects on Ours, a line an alternative that was measured."""
+    entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry]
+    return {f"{e['decision']} {e['alternative']}": span(e["effect"]["ours"]) for e in entries}
+
+
+def span(found: Mapping[str, Any]) -> charts.Span:
+    """A difference for a chart."""
+    low, high = found["interval_95"]
+    return charts.Span(found["difference"], low, high, found["certain"])
+
+
+def far_text(lines: Mapping[str, charts.Span]) -> str:
+    """The line that lies farthest from 0, in words."""
+    label, farthest = max(lines.items(), key=lambda line: abs(line[1].value))
+    return f"{len(lines)} alternatives, the greatest effect {farthest.value:+.2f} of {label}"
+
+
+def measured_note(name: str, found: Mapping[str, Any] | None, where: str) -> str:
+    """What a run's figures are of, in a sentence."""
+    if found is None:
+        return f"{name}: {where}."
+    base = ", ".join(f"{ROW_NAMES[row]} {found['base'][row]:.2f}" for row in ROWS if row in found.get("base", {}))
+    seeds = len(found["seeds"])
+    return (
+        f"{name}, from {where}: {seeds} seed{'s' * (seeds > 1)}{f'; taken as they are, {base}' if base else ''}. "
+        f"{' '.join(found['subject']['remarks'])}"
+    )
+
+
+def controls_part(subjects: Sequence[Subject]) -> Part:
+    """Every run's controls, and what they allow one to conclude."""
+    notes, points, missing = [], [], []
+    body: list[list[Chart | Table]] = []
+    head = ["control", "what", "seeds", "mAP", "±", *(f"{of}: {name}" for of in ("minus Baseline-LR", "minus Ours")
+                                                      for name in INTERVAL_HEAD)]  # fmt: skip
+    for subject in subjects:
+        found, where = subject.measured("controls")
+        if found is None:
+            missing.append(f"{subject.name}: {where}.")
+            continue
+        base, ours = found["baseline_lr"], found["ours"]["mean"]
+        notes.append(measured_note(subject.name, found, where))
+        notes.append(f"{subject.name}: Baseline-LR {base:.2f}, Ours {ours:.2f}.")
+        points += [f"{subject.name}: {sentence}" for sentence in found["conclusions"]]
+        rows = []
+        panels: dict[str, dict[str, charts.Span]] = {"minus Baseline-LR": {}, "minus Ours": {}}
+        for row in found["rows"]:
+            measures = [whole(len(row["map"]["seeds"])), decimal(row["map"]["mean"]), decimal(row["map"]["spread"])]
+            both = row["minus_baseline_lr"], row["minus_ours"]
+            rows.append([words(row["title"]), words(row["what"]), *measures, *(c for d in both for c in interval(d))])
+            for panel, one in zip(panels.values(), both, strict=True):
+                panel[row["title"]] = span(one)
+        told = "; ".join(
+            f"{row['title']} {row['map']['mean']:.1f}, {row['minus_baseline_lr']['difference']:+.1f} to Baseline-LR, "
+            f"{row['minus_ours']['difference']:+.1f} to Ours"
+            for row in found["rows"]
+        )
+        name = f"controls{subject.suffix or '-first'}"
+        alt = f"mAP of the controls on {subject.name}, percent: {told}."
+        caption = f"Controls on {subject.name}: differences of mAP with 95 % intervals; {HOLLOW}."
+        chart = Chart(alt, charts.forest(name, panels), caption=caption)
+        body += [[chart], [Table(f"{name}-table", f"Controls, {subject.name}", head, rows)]]
+    return Part("controls", "The controls", notes, body, " ".join(missing), points=points)

@@ -1,0 +1,145 @@
+"""The paper's own arithmetic, against closed forms, brute force, and counts added up by hand."""
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.stats import rankdata
+
+from audit.claims.arithmetic import (
+    candidates,
+    correlation,
+    drops,
+    gains,
+    iterations,
+    likeness,
+    losers,
+    moved,
+    ranks,
+    rounds_to,
+    row_means,
+)
+from audit.claims.facts import COUNTS, FACTS, Schedule, read_facts
+from paper.published import read_published
+from tests.conftest import user_error
+
+PUBLISHED, FACTS_READ = read_published(), read_facts()
+
+
+def test_the_rows_means_are_those_that_were_added_up_by_hand_and_round_to_the_printed_ones():
+    assert row_means(PUBLISHED) == {"baseline_hr": 89.095, "baseline_lr": 78.05, "ours": 79.99}
+    assert all(rounds_to(value, PUBLISHED.map[row]) for row, value in row_means(PUBLISHED).items())
+
+
+@pytest.mark.parametrize(("value", "fits"), [(78.05, True), (78.15, True), (78.049, False), (78.16, False)])
+def test_a_half_may_be_rounded_either_way_and_nothing_farther(value, fits):
+    assert rounds_to(value, 78.1) is fits
+
+
+def test_gains_are_by_class_and_a_class_without_a_change_loses_nothing():
+    rows = {"baseline_lr": [50.1, 60.2, 70.3], "ours": [50.0, 60.2, 71.3], "baseline_hr": [0.0, 0.0, 0.0]}
+    three = replace(PUBLISHED, names={"x": "X", "y": "Y", "z": "Z"}, ap=rows)
+    assert gains(three) == {"X": -0.1, "Y": 0.0, "Z": 1.0}
+    assert losers(gains(three)) == ["X"]
+    found = gains(PUBLISHED)
+    assert len(found) == 20 and found["chair"] == 4.3 and sum(found.values()) / 20 == pytest.approx(1.94)
+
+
+@pytest.mark.parametrize(("samples", "epochs", "batch"), [*product((1, 7, 10), (1, 3, 10), (1, 4, 10))])
+def test_iterations_are_the_batches_that_it_takes_to_see_every_epoch(samples, epochs, batch):
+    seen = needed = 0
+    while seen < samples * epochs:
+        seen, needed = seen + batch, needed + 1
+    assert iterations(samples, Schedule(0, batch, epochs, 1)) == needed
+
+
+@pytest.mark.parametrize(("count", "step"), [(1, 5), (5, 5), (6, 5), (10, 5), (11, 5), (31561, 15000), (5011, 15000)])
+def test_the_rate_drops_as_often_as_caffe_s_step_policy_changes_it(count, step):
+    rates = {i // step for i in range(count)}
+    assert drops(count, step) == len(rates) - 1
+
+
+def test_of_all_counts_of_samples_only_voc2012_s_objects_give_the_printed_iterations():
+    found = candidates(FACTS_READ)
+    counts = {entry.what: entry.samples for entry in found}
+    assert sorted(counts.values()) == [entry.samples for entry in found]
+    # Totals as the sources give them, not as this project adds them up.
+    told = {2501, 4952, 5011, 7306, 9963, 11540, 12608, 15662, 16551, 24640, 27450, 30638, 31561}
+    assert set(counts.values()) == told
+    assert [entry.what for entry in found if entry.fits] == ["VOC2012 trainval objects, difficult ones included"]
+    fits = found[-1]
+    assert (fits.iterations, fits.drops, fits.left, fits.epochs) == (31561, 2, 1561, 1000)
+    by_count = {entry.samples: entry for entry in found}
+    assert (by_count[5011].iterations, by_count[5011].drops, by_count[5011].left) == (5011, 0, 5011)
+    assert by_count[5011].epochs == pytest.approx(6298.34, abs=0.01)
+    assert (by_count[15662].drops, by_count[15662].left) == (1, 662)
+
+
+def test_another_schedule_fits_another_count():
+    other = replace(FACTS_READ, schedule=replace(FACTS_READ.schedule, iterations=5011))
+    assert [entry.samples for entry in candidates(other) if entry.fits] == [5011]
+
+
+def test_ranks_share_the_better_place_as_scipy_s_do():
+    values = [3.0, 1.0, 3.0, 2.0, 5.0]
+    assert ranks(values) == rankdata(-np.array(values), method="min").tolist() == [2, 5, 2, 4, 1]
+
+
+def test_the_rank_correlation_is_the_closed_form_where_no_values_are_equal():
+    random = np.random.default_rng(1)
+    one, two = random.permutation(20), random.permutation(20)
+    squares = sum((a - b) ** 2 for a, b in zip(ranks(one.tolist()), ranks(two.tolist()), strict=True))
+    assert correlation(one, two) == pytest.approx(1 - 6 * squares / (20 * (20**2 - 1)))
+
+
+def test_baseline_hr_is_less_like_image_level_results_than_these_are_like_each_other():
+    found = likeness(PUBLISHED.ap["baseline_hr"], FACTS_READ.image_level)
+    assert all(0.51 < value < 0.56 for value in found.with_each.values()) and len(found.with_each) == 3
+    assert all(0.91 < value < 0.98 for value in found.among.values()) and len(found.among) == 3
+    assert found.apart
+    assert not likeness(FACTS_READ.image_level["resnet50"].ap, FACTS_READ.image_level).apart
+
+
+def test_bottle_plant_and_tv_rank_far_higher_than_in_image_level_results():
+    found = moved(PUBLISHED, FACTS_READ.image_level)
+    assert [(entry.name, entry.rank) for entry in found] == [("plant", 6), ("bottle", 9), ("tv", 4)]
+    bottle = found[1]
+    assert bottle.ap == 90.6 and bottle.others == [(42.0, 20), (48.4, 20), (60.1, 20)]
+    same = replace(PUBLISHED, ap={"baseline_hr": FACTS_READ.image_level["cnn_svm"].ap})
+    assert moved(same, FACTS_READ.image_level) == []
+
+
+def test_what_the_paper_prints_is_read_with_the_schedule_of_its_profile():
+    assert FACTS_READ.schedule == Schedule(iterations=31561, batch=1000, epochs=1000, stepsize=15000)
+    assert FACTS_READ.printed_images == {"trainval": 5000, "test": 4952}
+    assert FACTS_READ.images == {"trainval": 5011, "test": 4952}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("epochs = 1000", "epochs = 0", "above 0"),
+        ("dimension = 2048", "", "lacks 'dimension'"),
+        ('"bottle", "sheep"', '"bottle", "goat"', "losers"),
+        ("[88.5, ", "[", "one AP for each class"),
+        ("[88.5, ", "[8.5, ", "whose mean is its mAP"),
+        ("parts = [2501]", 'parts = ["2501"]', "whole number"),
+        ("[paper]", "[paper", "put back"),
+    ],
+)
+def test_a_damaged_fact_is_one_line_that_names_the_file(tmp_path, old, new, says):
+    text = FACTS.read_text()
+    assert text.count(old) == 1
+    path = tmp_path / "facts.toml"
+    path.write_text(text.replace(old, new))
+    with user_error(path, says):
+        read_facts(path)
+
+
+def test_missing_facts_are_one_line_that_names_the_file(tmp_path):
+    with user_error(tmp_path / "facts.toml", "put it back"):
+        read_facts(tmp_path / "facts.toml")
+    with user_error(tmp_path / "counts.toml", "put it back"):
+        read_facts(FACTS, tmp_path / "counts.toml")
+    assert COUNTS.is_file()

@@ -1,0 +1,158 @@
+"""docs/ledger.md: its rows and cells from figures made by hand, and that the committed one is not stale."""
+
+import json
+import sys
+
+import pytest
+
+from audit.decisions import ledger as command
+from audit.decisions.decisions import Alternative, Decision, read_decisions
+from audit.decisions.ledger import LEDGER, RESULTS, ledger, read_results, stale, table
+from experiment.artifacts import sha256_json
+from experiment.spec import read_profile
+from tests.conftest import user_error
+
+ONE = Alternative("D1", "twice", "two of it", set=("svm.c=2.0",))
+OTHER = Alternative("D1", "turned", "the other way", devkit="upright")
+NEVER = Alternative("D2", "never", "what cannot be", reason="nobody can")
+DECISIONS = [
+    Decision("D1", "number | of it", "paper", "one", "why not", "two", (ONE, OTHER)),
+    Decision("D2", "what cannot be", "caffe", "a", "b", "c", (NEVER,)),
+]
+SPEC = sha256_json(read_profile("embedded")[0])
+SUBJECT = {"profile": "embedded", "weights": "shipped", "remarks": ["A stand-in."]}
+
+
+def judged(difference, low, high, certain=True):
+    return {"difference": difference, "interval_95": [low, high], "certain": certain}
+
+
+SENSITIVITY = {
+    "schema_version": 1,
+    "spec_sha256": SPEC,
+    "subject": SUBJECT,
+    "seeds": [1, 2, 3],
+    "base": {"baseline_hr": 50.0, "baseline_lr": 20.0, "ours": 10.0},
+    "entries": [
+        {
+            "decision": "D1", "alternative": "twice", "what": ONE.told,
+            "map": {"baseline_hr": 50.0, "baseline_lr": 18.5, "ours": 11.25},
+            "effect": {
+                "baseline_hr": judged(0, 0, 0), "baseline_lr": judged(-1.5, -2, -1),
+                "ours": judged(1.25, -0.5, 3, certain=False),
+            },
+        },
+        {"decision": "D1", "alternative": "turned", "what": OTHER.told, "reason": "no photograph is turned"},
+    ],
+}  # fmt: skip
+CONTROLS = {
+    "schema_version": 1,
+    "spec_sha256": SPEC,
+    "subject": SUBJECT,
+    "rows": [
+        {
+            "control": "pca", "title": "PCA", "what": "as many components", "drawn": False,
+            "map": {"seeds": [], "mean": 30.0, "spread": None},
+            "minus_baseline_lr": judged(10, 8, 12), "minus_ours": judged(20, 15, 25),
+        },
+        {
+            "control": "initial", "title": "Initial", "what": "not trained", "drawn": True,
+            "map": {"seeds": [24.0, 26.0], "mean": 25.0, "spread": 1.4142},
+            "minus_baseline_lr": judged(5, -1, 11, certain=False), "minus_ours": judged(15, 9, 21, certain=False),
+        },
+    ],
+    "conclusions": ["PCA does as well."],
+}  # fmt: skip
+
+
+def lines_of(text, begins):
+    return [line for line in text.splitlines() if line.startswith(begins)]
+
+
+def test_a_decision_is_a_row_with_every_alternatives_effect_and_interval():
+    text = ledger(DECISIONS, {"embedded": {"sensitivity": SENSITIVITY}})
+    first, second = lines_of(text, "| D")
+    assert first == (
+        "| D1 | number \\| of it | one | why not | two | "
+        "`twice` Ours +1.25 [-0.50, +3.00] ?, Baseline-LR -1.50 [-2.00, -1.00]; "
+        "`turned` not measured: no photograph is turned | `twice` not measured; `turned` not measured |"
+    )
+    assert second.count("`never` not measured ([why](#not-measured))") == 2
+    assert "- D2 `never` (what cannot be): nobody can." in text and "## Not measured\n" in text
+    assert "`embedded`, 3 seeds: Baseline-HR 50.00, Baseline-LR 20.00, Ours 10.00. A stand-in." in text
+    assert "Of 2 decisions 1 are choices that the paper leaves open, or says twice, and 1 are Caffe's" in text
+
+
+def test_an_effect_of_an_alternative_that_was_something_else_is_not_shown():
+    entry = {**SENSITIVITY["entries"][0], "what": "two of it: svm.c=20.0"}
+    results = {"embedded": {"sensitivity": {**SENSITIVITY, "entries": [entry]}}}
+    assert "+1.25" not in ledger(DECISIONS, results)
+    assert stale(DECISIONS, results) == [
+        "docs/results/embedded/sensitivity.json has alternatives that audit/decisions/decisions.toml lacks"
+    ]
+
+
+def test_results_of_another_specification_or_a_shortened_run_are_stale():
+    assert stale(DECISIONS, {"embedded": {"sensitivity": SENSITIVITY, "controls": CONTROLS}}) == []
+    for changed in ({"spec_sha256": "0"}, {"subject": {**SUBJECT, "profile": "embedded, LIMIT=64"}}):
+        assert len(stale(DECISIONS, {"embedded": {"controls": {**CONTROLS, **changed}}})) == 1
+
+
+def test_a_control_is_a_row_with_its_figures_and_the_conclusions_stand_below():
+    text = ledger(DECISIONS, {"embedded": {"controls": CONTROLS}})
+    assert "| embedded | PCA | as many components | 30.00 | +10.00 [+8.00, +12.00] | +20.00 [+15.00, +25.00] |" in text
+    assert (
+        "| embedded | Initial | not trained | 25.00 ± 1.41 (2 seeds) | +5.00 [-1.00, +11.00] ? "
+        "| +15.00 [+9.00, +21.00] ? |"
+    ) in text
+    assert "| caltech20-voc | not measured |" in text and text.endswith("- `embedded`: PCA does as well.\n")
+
+
+def test_no_text_of_a_cell_breaks_its_table():
+    text = table(["a", "b"], [["one\ntwo", "x | y"], ["---", "z"]])
+    assert text.splitlines() == ["| a | b |", "|---|---|", "| one two | x \\| y |", "| --- | z |"]
+
+
+def test_the_committed_ledger_is_what_its_sources_say():
+    decisions, results = read_decisions(), read_results(RESULTS)
+    assert LEDGER.read_text(encoding="utf-8") == ledger(decisions, results), "run `make ledger`"
+    assert stale(decisions, results) == []
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "RESULTS", tmp_path / "results")
+    monkeypatch.setattr(command, "LEDGER", tmp_path / "ledger.md")
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["ledger", *arguments])
+        return command.main()
+
+    return run
+
+
+def test_taken_results_are_written_and_a_changed_ledger_is_told(elsewhere, tmp_path, capsys):
+    for name, content in (("sensitivity", {**SENSITIVITY, "entries": []}), ("controls", CONTROLS)):
+        (tmp_path / "run" / name).mkdir(parents=True)
+        (tmp_path / "run" / name / f"{name}.json").write_text(json.dumps(content))
+    assert elsewhere("--take", f"embedded={tmp_path / 'run'}") == 0
+    assert json.loads((tmp_path / "results/embedded/controls.json").read_text()) == CONTROLS
+    assert "PCA does as well." in (tmp_path / "ledger.md").read_text()
+    assert elsewhere("--check") == 0
+    (tmp_path / "ledger.md").write_text((tmp_path / "ledger.md").read_text().replace("30.00", "31.00"))
+    assert elsewhere("--check") == 1
+    assert "docs/ledger.md is not what its sources say: run `make ledger`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("item", ["embedded", "mine=RUN", "embedded=nowhere"])
+def test_what_cannot_be_taken_is_refused(elsewhere, item):
+    with user_error(f"--take {item}"):
+        elsewhere("--take", item)
+
+
+def test_a_result_of_another_version_is_refused(tmp_path):
+    path = tmp_path / "embedded" / "sensitivity.json"
+    path.parent.mkdir()
+    path.write_text('{"schema_version": 2}')
+    with user_error(path, "another version"):
+        read_results(tmp_path)
