@@ -5,7 +5,7 @@ network with the first layer's N1 outputs. Each differs from RUN/torch in nothin
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -91,8 +91,13 @@ def resolve_cell(base: RunFolder, one: Cell, blob: str) -> None:
     )
 
 
-def up_to_date(run: RunFolder, stages: Sequence[str] = CELL_STAGES) -> bool:
-    """Whether these stages of a resolved run are finished and made from what there is now, from its own draws."""
+def up_to_date(
+    run: RunFolder, stages: Sequence[str] = CELL_STAGES, versions: Callable[[], Mapping[str, str]] = versions
+) -> bool:
+    """Whether these stages of a resolved run are finished and made from what there is now, from its own draws.
+
+    versions : of what computes, as the pipeline was given them.
+    """
     found = versions()
     for stage in stages:
         manifest = run.manifest(stage)

@@ -16,15 +16,17 @@ OWNERS = {
     "audit": "are this comparison's own",
 }
 WORDS = ("subject", "of", "taken", "why", "instead")
-WAYS = ("set", "devkit", "reason")
+WAYS = ("set", "devkit", "otherwise", "headline", "elsewhere", "reason")
 
 
 @dataclass(frozen=True)
 class Alternative:
-    """One other way to take a decision, and how its effect is measured: by exactly one of three.
+    """One other way to take a decision, and how its effect is measured: by exactly one of six.
 
-    set : overrides of the specification. devkit : a derived devkit (`audit.decisions.derive`). reason : why it is not
-    measured. profile : the profile whose sizes `set` is made for; "" where it fits any.
+    set : overrides of the specification. devkit : a derived devkit (`audit.decisions.derive`). otherwise : stages of
+    the port that run otherwise (`audit.decisions.otherwise.changes`). headline : "area", another AP of the same runs.
+    elsewhere : another command measures it (`audit.decisions.elsewhere`). reason : why it is not measured.
+    profile : the profile whose sizes `set` is made for; "" where it fits any.
     """
 
     decision: str
@@ -32,6 +34,9 @@ class Alternative:
     what: str
     set: tuple[str, ...] = ()
     devkit: str = ""
+    otherwise: str = ""
+    headline: str = ""
+    elsewhere: str = ""
     reason: str = ""
     profile: str = ""
 

@@ -55,10 +55,11 @@ class Devkit:
             yield from self.ids[split]
 
 
-def derive(name: str, source: Path, names: dict[str, str], target: Path) -> str:
+def derive(name: str, source: Path, names: dict[str, str], target: Path, limit: int = 0) -> str:
     """Write the derived devkit `name` (of `DERIVATIONS`) to `target`, or leave it where it is already there.
 
-    source : the VOC2007 folder of the devkit. names : "trainval" and "test" to the names of their lists.
+    source : the VOC2007 folder of the devkit. names : "trainval" and "test" to the names of their lists. limit : take
+    the first so many photographs of each alone, as the specification's index.limit; 0 is all.
     Returns "", or why the devkit offers no such alternative; then nothing is written.
 
     Raises `UserError` for a devkit that the stage index refuses, an annotation without a proper box, and a target that
@@ -67,7 +68,7 @@ def derive(name: str, source: Path, names: dict[str, str], target: Path) -> str:
     code = sha256_file(Path(__file__))
     source = source.resolve()  # photographs that stay as they are become links into it
     listing = fingerprint({"path": str(source)})
-    wanted = {"derivation": name, "path": str(source), "source": listing, "names": names, "code": code}
+    wanted = {"derivation": name, "path": str(source), "source": listing, "names": names, "limit": limit, "code": code}
     if target.exists():
         record = read_json(target / RECORD)
         if "derivation" not in record:
@@ -80,7 +81,7 @@ def derive(name: str, source: Path, names: dict[str, str], target: Path) -> str:
         for folder in ("JPEGImages", "ImageSets/Main"):
             (fresh / "VOC2007" / folder).mkdir(parents=True)
         try:
-            photographs = DERIVATIONS[name](read_devkit(source, names), fresh / "VOC2007")
+            photographs = DERIVATIONS[name](read_devkit(source, names, limit), fresh / "VOC2007")
         except NotDerivable as reason:
             return str(reason)
         write_json(fresh / RECORD, {**wanted, "photographs": photographs})
@@ -95,11 +96,18 @@ def photographs_of(target: Path) -> dict[str, str]:
     return read_json(target / RECORD)["photographs"]
 
 
-def read_devkit(path: Path, names: dict[str, str]) -> Devkit:
-    """A devkit's lists and labels, by the port's own reader."""
+def read_devkit(path: Path, names: dict[str, str], limit: int = 0) -> Devkit:
+    """A devkit's lists and labels, by the port's own reader; the first `limit` images of each split, or all."""
     ids = {split: read_split(path, names[split]) for split in SPLITS}
     classes, labels = read_labels(path, {names[split]: ids[split] for split in SPLITS})
-    return Devkit(path, names, ids, classes, {split: labels[names[split]] for split in SPLITS})
+    kept = slice(limit or None)
+    return Devkit(
+        path,
+        names,
+        {split: ids[split][kept] for split in SPLITS},
+        classes,
+        {split: labels[names[split]][kept] for split in SPLITS},
+    )
 
 
 def object_crops(devkit: Devkit, target: Path) -> dict[str, str]:

@@ -5,7 +5,7 @@ them: a photograph that became several images brings all of them. The same seeds
 seed share their draws as far as the alternative lets them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from compare.bootstrap import equivalence, paired_differences, resampled_map, re
 from compare.end_to_end import LEAST_SEEDS, PERCENT, decision_values
 from experiment.artifacts import RunFolder
 from experiment.stages import ROWS
+from paper.text import number
 
 
 class Bootstrap:
@@ -30,28 +31,55 @@ class Bootstrap:
         self._weights = resamples(len(ids), settings["resamples"], seed)
         self._kept: dict[tuple[str, ...], np.ndarray] = {}
 
-    def maps(self, variant: Variant, row: str) -> np.ndarray:
+    def maps(self, variant: Variant, row: str, headline: str = "") -> np.ndarray:
         """A run's mAP of a row in percent, (1 + resamples,) float64: first as observed, then in each resample.
 
+        headline : "area" for the area under the curve in the place of the 11-point AP (D20).
         Runs with equal decision values, labels and ids are looked at once.
         """
         run = variant.run
         index = run.require_manifest("index")["outputs"]
         entries = [index["ids_test"], index["labels_test"], run.require_manifest("svm")["outputs"][row]]
-        key = tuple(entry["sha256"] for entry in entries)
+        key = (headline, *(entry["sha256"] for entry in entries))
         if key not in self._kept:
-            self._kept[key] = self._resampled(run, row, variant.photographs())
+            how = resampled_area if headline == "area" else resampled_map
+            self._kept[key] = self._resampled(run, row, variant.photographs(), how)
         return self._kept[key]
 
-    def _resampled(self, run: RunFolder, row: str, photographs: dict[str, str] | None) -> np.ndarray:
+    def _resampled(
+        self, run: RunFolder, row: str, photographs: dict[str, str] | None, mean_ap: Callable[..., np.ndarray]
+    ) -> np.ndarray:
         labels = run.array("index", "labels_test")
         scores = decision_values(run, row, labels.shape)
         ids = run.json("index", "ids_test")
         columns = [self._column[photographs[image_id] if photographs else image_id] for image_id in ids]
         plain = np.ones((1, len(ids)), np.uint8)
         return PERCENT * np.concatenate(
-            [resampled_map(scores, labels, how) for how in (plain, self._weights[:, columns])]
+            [mean_ap(scores, labels, weights) for weights in (plain, self._weights[:, columns])]
         )
+
+
+def resampled_area(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The mean area under the precision-recall curve of each resample, (count,) float64, as fractions.
+
+    scores, labels : (n, C) float64 and int8, as `compare.bootstrap.resampled_map` takes them. weights : (count, n).
+    The area is scikit-learn's average precision, a step for each distinct score; images labelled 0 are left out, and
+    a class without a positive in a resample is not in its mean.
+    """
+    areas = np.full((len(weights), labels.shape[1]), np.nan)
+    for i in range(labels.shape[1]):
+        used = np.flatnonzero(labels[:, i] != 0)
+        order = used[np.argsort(-scores[used, i], kind="stable")]
+        # Equal scores are one step: their counts are summed.
+        steps = np.unique(-scores[order, i], return_index=True)[1]
+        drawn = weights[:, order].astype(np.int64)
+        found = np.add.reduceat(drawn * (labels[order, i] == 1), steps, axis=1)
+        rank = np.add.reduceat(drawn, steps, axis=1).cumsum(axis=1)
+        precision = found.cumsum(axis=1) / np.maximum(rank, 1)
+        positives = found.sum(axis=1)
+        some = positives > 0
+        areas[some, i] = (found * precision)[some].sum(axis=1) / positives[some]
+    return np.nanmean(areas, axis=1)
 
 
 def effect(
@@ -69,13 +97,26 @@ def effect(
     return {"difference": judged.mean_difference, "interval_95": list(judged.interval_95), "certain": certain}
 
 
-def measured(bootstrap: Bootstrap, variants: Sequence[Variant], bases: Sequence[Variant]) -> dict[str, Any]:
+def measured(
+    bootstrap: Bootstrap, variants: Sequence[Variant], bases: Sequence[Variant], headline: str = ""
+) -> dict[str, Any]:
     """What finished runs of an alternative, a seed each, say beside the bases: {"map": row to mean, "effect": row to
     `effect`}, in percent."""
     maps: dict[str, float] = {}
     effects: dict[str, dict[str, Any]] = {}
     for row in ROWS:
-        one, base = (np.stack([bootstrap.maps(variant, row) for variant in side]) for side in (variants, bases))
+        one = np.stack([bootstrap.maps(variant, row, headline) for variant in variants])
+        base = np.stack([bootstrap.maps(variant, row) for variant in bases])
         maps[row] = float(one[:, 0].mean())
         effects[row] = effect(one, base, bootstrap.seed, bootstrap.margin, row == "ours")
     return {"map": maps, "effect": effects}
+
+
+def effect_text(effect: Mapping[str, Any]) -> str:
+    """A difference with its 95 % interval, with a question mark where too few seeds stand behind it; 0 where none is
+    possible."""
+    low, high = effect["interval_95"]
+    if effect["difference"] == low == high == 0:
+        return "0"
+    doubt = "" if effect["certain"] else " ?"
+    return f"{number(effect['difference'], signed=True)} [{low:+.2f}, {high:+.2f}]{doubt}"

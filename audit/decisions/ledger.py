@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.sensitivity import effect_text
+from audit.decisions.effects import effect_text
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command

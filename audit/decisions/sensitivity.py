@@ -15,14 +15,14 @@ from typing import Any
 
 from audit.decisions.cluster import run_all, say
 from audit.decisions.decisions import Alternative, read_decisions
-from audit.decisions.effects import Bootstrap, measured
+from audit.decisions.effects import Bootstrap, effect_text, measured
+from audit.decisions.otherwise.changes import CHANGES
 from audit.decisions.variants import FOLDER, Variant, prepare
 from compare.report import ROW_NAMES
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
 from experiment.pipeline import locked
 from experiment.stages import ROWS
-from paper.cells import up_to_date
 from paper.published import PERCENT, read_published
 from paper.standing import standing
 from paper.text import markdown_table, number
@@ -47,9 +47,19 @@ class Plan:
     named: set[Alternative] = field(default_factory=set)
 
     def runs(self) -> list[Variant]:
-        """All runs that were asked for, bases first, then those whose stages the other seeds take over."""
+        """All runs that were asked for: bases first, then those whose stages other seeds take over, and of each seed
+        those last that use another's run."""
         asked = [variant for one, them in self.variants.items() if one in self.named for variant in them]
-        return [*self.bases, *sorted(asked, key=lambda variant: variant.seed)]
+        asked = [variant for variant in asked if variant not in self.bases]
+        return [*self.bases, *sorted(asked, key=lambda variant: (variant.seed, variant.other is not None))]
+
+    def forerunners(self, variant: Variant) -> list[Variant]:
+        """The runs that a run takes stages over from or uses, besides RUN/torch."""
+        if variant.alternative is None:
+            return []
+        found = [Variant(variant.root, variant.seed), variant.with_seed(1)]
+        found += [other for them in self.variants.values() for other in them if other.run.path == used_by(variant)]
+        return [other for other in found if other != variant]
 
 
 def sensitivity(
@@ -65,9 +75,9 @@ def sensitivity(
     (root / FOLDER).mkdir(exist_ok=True)
     with locked(root / FOLDER):
         plan = planned(root, seeds, only)
-        left = [variant for variant in plan.runs() if not up_to_date(variant.run)]
+        left = [variant for variant in plan.runs() if not variant.is_finished()]
         say(f"{FOLDER}: {len(plan.runs())} runs, {len(plan.runs()) - len(left)} are up to date")
-        failed = run_all({variant: forerunners(variant) for variant in left}, scheduler, workers)
+        failed = run_all({variant: plan.forerunners(variant) for variant in left}, scheduler, workers)
         for base in plan.bases:
             if failed.get(base):
                 raise UserError(f"{base.run.path}: the base of seed {base.seed} cannot be run: {failed[base]}")
@@ -82,12 +92,16 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
     for base in plan.bases:
         prepare(base)
     profile = RunFolder(root / "torch").spec["profile"].partition(",")[0]
-    for one in (one for decision in read_decisions() for one in decision.alternatives):
+    every = [one for decision in read_decisions() for one in decision.alternatives if not one.elsewhere]
+    asked = [one for one in every if not only or one.decision in only]
+    used = {one.folder: CHANGES[one.otherwise].uses for one in every if one.otherwise}
+    plan.named |= {one for one in every if one in asked or one.folder in {used.get(other.folder) for other in asked}}
+    for one in every:
         variants = [Variant(root, base.seed, one) for base in plan.bases]
-        if not only or one.decision in only:
-            plan.named.add(one)
         if one.reason:
             plan.reasons[one] = one.reason
+        elif one.headline:
+            plan.variants[one] = plan.bases
         elif one.profile not in ("", profile):
             plan.reasons[one] = f"its sizes are those of the profile {one.profile}"
         elif one in plan.named or all(variant.run.path.is_dir() for variant in variants):
@@ -99,13 +113,18 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
                 plan.reasons[one] = reason
             else:
                 plan.variants[one] = variants
+    for one in [one for one in plan.variants if used.get(one.folder)]:
+        for other, reason in plan.reasons.items():
+            if other.folder == used[one.folder]:
+                plan.reasons[one] = reason
+                del plan.variants[one]
+                break
     return plan
 
 
-def forerunners(variant: Variant) -> list[Variant]:
-    """The runs that a run takes stages over from, besides RUN/torch."""
-    found = [Variant(variant.root, variant.seed), variant.with_seed(1)]
-    return [other for other in found if other != variant and variant.alternative is not None]
+def used_by(variant: Variant) -> Path | None:
+    """The folder of the run that a run's change uses."""
+    return variant.other.path if variant.other else None
 
 
 def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str, Any]:
@@ -119,7 +138,7 @@ def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str,
     for one in (*plan.variants, *plan.reasons):
         if not (reason := plan.reasons.get(one) or missing(plan.variants[one], failed)):
             say(f"{FOLDER}: {one.folder}: bootstrap")
-            found = measured(bootstrap, plan.variants[one], plan.bases)
+            found = measured(bootstrap, plan.variants[one], plan.bases, one.headline)
         elif one in plan.named or one in plan.reasons:
             found = {"reason": reason}
         else:
@@ -144,7 +163,7 @@ def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str,
 def missing(variants: Sequence[Variant], failed: Mapping[Variant, str]) -> str:
     """Why an alternative's runs are not all there; "" where they are."""
     for variant in variants:
-        if not up_to_date(variant.run):
+        if not variant.is_finished():
             return failed.get(variant) or "its run is of another version of the program or its packages than this one"
     return ""
 
@@ -162,16 +181,6 @@ def table(found: Mapping[str, Any]) -> str:
         if "reason" in entry:
             text += f"{entry['decision']} {entry['alternative']}: not measured: {entry['reason']}\n"
     return text
-
-
-def effect_text(effect: Mapping[str, Any]) -> str:
-    """A difference with its 95 % interval, with a question mark where too few seeds stand behind it; 0 where none is
-    possible."""
-    low, high = effect["interval_95"]
-    if effect["difference"] == low == high == 0:
-        return "0"
-    doubt = "" if effect["certain"] else " ?"
-    return f"{number(effect['difference'], signed=True)} [{low:+.2f}, {high:+.2f}]{doubt}"
 
 
 def main() -> int:

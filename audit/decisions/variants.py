@@ -6,17 +6,19 @@ reach is taken over from the base of the same seed.
 """
 
 import contextlib
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from audit.decisions.decisions import Alternative
 from audit.decisions.derive import derive, photographs_of
+from audit.decisions.otherwise.changes import CHANGES, Change, Place
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
 from experiment.stages import STAGES
-from paper.cells import CELL_STAGES, SNAPSHOTS, carried
+from paper.cells import CELL_STAGES, SNAPSHOTS, carried, up_to_date
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "sensitivity"
@@ -50,6 +52,42 @@ class Variant:
         assert self.alternative is not None and self.alternative.devkit
         return self.root / FOLDER / "devkits" / self.alternative.devkit
 
+    @property
+    def change(self) -> Change | None:
+        """What makes stages of its run run otherwise."""
+        return CHANGES[self.alternative.otherwise] if self.alternative and self.alternative.otherwise else None
+
+    @property
+    def other(self) -> RunFolder | None:
+        """The run that its change uses."""
+        if self.change is None or not self.change.uses:
+            return None
+        return RunFolder(self.root / FOLDER / self.change.uses / str(self.seed) / "torch")
+
+    def versions(self) -> dict[str, str]:
+        """The versions of what computes the stages that its change touches."""
+        assert self.change is not None
+        return {**versions(), "otherwise": self.change.version(self.other)}
+
+    @contextlib.contextmanager
+    def changed(self, stage: str) -> Iterator[Callable[[], dict[str, str]]]:
+        """The stage runs otherwise while it lasts, if this is one that its change touches; gives what tells the
+        versions of what computes it."""
+        if self.change is None or stage not in self.change.stages:
+            yield versions
+        else:
+            with self.change.stages[stage](Place(self.seed, self.other)):
+                yield self.versions
+
+    def is_finished(self) -> bool:
+        """Whether its run's stages are there and made from what there is now."""
+        touched = tuple(self.change.stages) if self.change else ()
+        if not up_to_date(self.run, tuple(stage for stage in CELL_STAGES if stage not in touched)):
+            return False
+        if self.other is not None and self.other.manifest("features") is None:
+            return False
+        return not touched or up_to_date(self.run, touched, self.versions)
+
     def with_seed(self, seed: int) -> "Variant":
         """The same with another seed."""
         return Variant(self.root, seed, self.alternative)
@@ -74,9 +112,11 @@ def prepare(variant: Variant) -> str:
         overrides += variant.alternative.set
         if variant.alternative.devkit:
             names = {split: spec["values"]["index"][split] for split in ("trainval", "test")}
-            if reason := derive(variant.alternative.devkit, devkit, names, variant.derived):
+            limit = spec["values"]["index"]["limit"]
+            if reason := derive(variant.alternative.devkit, devkit, names, variant.derived, limit):
                 return reason
             devkit = variant.derived
+            overrides.append("index.limit=0")  # what is left of it is there already, and a photograph may be several
     resolve(profile, variant.run.path, devkit, external["weights"], external.get("mean"), tuple(overrides))
     return ""
 
@@ -94,14 +134,14 @@ def bring_up_to_date(variant: Variant, *before: str) -> str:
     first = variant.with_seed(1).run if variant.seed != 1 else base.run
     if variant.alternative is None:
         first = RunFolder(variant.root / "torch")
-    seeded = tuple(stage for stage in CELL_STAGES if stage not in SEEDLESS)
     with open(variant.run.path.parent / LOG, "a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
         try:
-            for source, stages in ((first, SEEDLESS), (base.run, seeded)):
+            for stage in CELL_STAGES:
+                source = first if stage in SEEDLESS else base.run
                 reuse = ["--reuse", str(source.path)] if source.path != variant.run.path else []
-                only = [word for stage in stages for word in ("--only", stage)]
-                arguments = [str(variant.run.path), *reuse, "--threads", "1", *only]
-                run_stages("torch", MODULES, versions, arguments, before=set_threads)
+                arguments = [str(variant.run.path), *reuse, "--threads", "1", "--only", stage]
+                with variant.changed(stage) as found:
+                    run_stages("torch", MODULES, found, arguments, before=set_threads)
         except UserError as error:
             return str(error).replace(f"{variant.root}/", "")
     return ""

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from audit.controls import controls
 from audit.controls import runs as control_runs
-from audit.controls.controls import FILE, FOLDER, controls, table
+from audit.controls.controls import FILE, FOLDER, table
 from audit.controls.features import permuted, uniform_labels, unit_rows
 from audit.controls.rows import CONTROLS, Sources
 from audit.controls.svms import decisions_on

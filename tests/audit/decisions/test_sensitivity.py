@@ -17,8 +17,8 @@ from dask.distributed import LocalCluster
 from audit.decisions import cluster
 from audit.decisions import sensitivity as command
 from audit.decisions.decisions import Alternative, Decision
-from audit.decisions.effects import Bootstrap, effect
-from audit.decisions.sensitivity import FILE, effect_text, sensitivity, table
+from audit.decisions.effects import Bootstrap, effect, effect_text
+from audit.decisions.sensitivity import FILE, sensitivity, table
 from audit.decisions.variants import FOLDER, Variant
 from compare.end_to_end import LEAST_SEEDS
 from experiment.artifacts import RunFolder, read_json
