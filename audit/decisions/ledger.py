@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
 from audit.decisions.effects import effect_text
 from compare.report import ROW_NAMES
@@ -36,7 +37,9 @@ def ledger(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any
     """The text of docs/ledger.md; results : data set, file ("sensitivity") to what it holds; what is not there is
     not measured."""
     parts = [TITLE, "## Decisions\n", owners_text(decisions), effects_text(results), decision_table(decisions, results)]
-    parts += ["## Not measured\n", reasons_list(decisions), "## Controls\n", controls_text(results)]
+    if reasons := reasons_list(decisions):
+        parts += ["## Not measured\n", reasons]
+    parts += ["## Controls\n", controls_text(results)]
     return "\n".join(parts)
 
 
@@ -69,19 +72,22 @@ def decision_table(decisions: Sequence[Decision], results: Mapping[str, Mapping[
     head = ["no.", "subject", "taken", "why", "instead", *(f"measured, {name}" for name in NAMES)]
     rows = [
         [one.number, one.subject, one.taken, one.why, one.instead]
-        + [effects_cell(one.alternatives, results.get(name, {}).get("sensitivity")) for name in NAMES]
+        + [effects_cell(one.alternatives, results.get(name, {})) for name in NAMES]
         for one in decisions
     ]
     return table(head, rows)
 
 
-def effects_cell(alternatives: Sequence[Alternative], found: Mapping[str, Any] | None) -> str:
-    """What one data set says of a decision's alternatives."""
-    entries = {(e["decision"], e["alternative"], e["what"]): e for e in found["entries"]} if found else {}
+def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) -> str:
+    """What one data set says of a decision's alternatives; files : by name, what they hold."""
+    found = files.get("sensitivity", {"entries": []})["entries"]
+    entries = {(entry["decision"], entry["alternative"], entry["what"]): entry for entry in found}
     told = []
     for one in alternatives:
         entry = entries.get((one.decision, one.name, one.told))
-        if one.reason:
+        if one.elsewhere:
+            told.append(f"`{one.name}` {elsewhere.told(one.elsewhere, files) or NOT_MEASURED}")
+        elif one.reason:
             told.append(f"`{one.name}` {NOT_MEASURED} ([why](#not-measured))")
         elif entry is None:
             told.append(f"`{one.name}` {NOT_MEASURED}")
@@ -103,7 +109,7 @@ def reasons_list(decisions: Sequence[Decision]) -> str:
         for one in d.alternatives
         if one.reason
     ]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" if lines else ""
 
 
 def controls_text(results: Mapping[str, Mapping[str, Any]]) -> str:
@@ -147,6 +153,10 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
                 if not isinstance(content, dict) or content.get("schema_version") != 1:
                     raise UserError(f"{path} is of another version: make it again by `make {file}`")
                 found.setdefault(name, {})[file] = content
+        # What other commands wrote there, which `audit.decisions.elsewhere` asks.
+        for file, path in (("table2", folder / name / "table2.json"), ("compare", folder / f"{name}.json")):
+            if path.is_file():
+                found.setdefault(name, {})[file] = read_json(path)
     return found
 
 
@@ -155,7 +165,7 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
     known = {(one.decision, one.name, one.told) for decision in decisions for one in decision.alternatives}
     problems = []
     for name, files in results.items():
-        for file, content in files.items():
+        for file, content in ((file, files[file]) for file in FILES if file in files):
             profile = content["subject"]["profile"]
             if profile.partition(",")[0] != profile or sha256_json(read_profile(profile)[0]) != content["spec_sha256"]:
                 problems.append(f"docs/results/{name}/{file}.json is of another specification than the profile's")

@@ -4,9 +4,7 @@ import pytest
 
 from audit.decisions.decisions import read_decisions
 from audit.decisions.derive import DERIVATIONS
-from experiment.resolve import resolve
-from experiment.spec import read_profile
-from tests.caffe_impl.test_index import annotate, make_devkit
+from experiment.spec import apply_override, check_together, read_profile
 from tests.conftest import user_error
 
 SNAPSHOTS = "transfer.snapshots=[1, 2]"  # as every run of the sensitivity has them
@@ -27,23 +25,18 @@ set = ["svm.c=2.0"]
 TWIN = '[[D1.alternative]]\nname = "other"\nwhat = "the same"\nreason = "none"\n'
 
 
-@pytest.fixture(scope="module")
-def devkit(tmp_path_factory):
-    folder = make_devkit(tmp_path_factory.mktemp("devkit") / "VOC2007", {"trainval": ["a"], "test": ["b"]})
-    for image_id in "ab":
-        annotate(folder, image_id, ("dog", 0))
-    return folder
-
-
 def test_the_paper_leaves_twenty_choices_open_at_least():
     assert sum(decision.of == "paper" for decision in read_decisions()) >= LEAST_CHOICES
 
 
 @pytest.mark.parametrize("one", [one for one in ALTERNATIVES if one.set], ids=lambda one: one.folder)
-def test_an_alternative_changes_the_keys_that_it_names_and_no_other(one, devkit, tmp_path):
-    assert one.profile in ("", "embedded")
-    plain, _ = read_profile("embedded")
-    values = resolve("embedded", tmp_path / "run", devkit, overrides=(SNAPSHOTS, *one.set))["values"]
+def test_an_alternative_changes_the_keys_that_it_names_and_no_other(one):
+    profile = one.profile or "embedded"
+    plain, _ = read_profile(profile)
+    values, sources = read_profile(profile)
+    for override in (SNAPSHOTS, *one.set):
+        apply_override(values, sources, override)
+    check_together(values, one.folder)
     differing = {f"{s}.{k}" for s in plain for k in plain[s] if values[s][k] != plain[s][k]} - {"transfer.snapshots"}
     assert differing == {override.partition("=")[0] for override in one.set}
 
@@ -75,10 +68,10 @@ def test_a_decision_is_read_as_it_is_written(tmp_path):
         ('why = "w"', 'why = " "', "must not be empty"),
         ('"paper"', '"nobody"', "`of` is one of"),
         ('name = "other"', 'name = "../other"', "letters, digits"),
-        ('set = ["svm.c=2.0"]', "", "one of set, devkit, reason"),
-        ('set = ["svm.c=2.0"]', 'set = ["svm.c=2.0"]\nreason = "none"', "one of set, devkit, reason"),
+        ('set = ["svm.c=2.0"]', "", "one of set, devkit, otherwise"),
+        ('set = ["svm.c=2.0"]', 'set = ["svm.c=2.0"]\nreason = "none"', "one of set, devkit, otherwise"),
         ("svm.c", "svm.gamma", "svm.gamma is not a key"),
-        ('set = ["svm.c=2.0"]', 'effect = "+2"', "one of set, devkit, reason"),
+        ('set = ["svm.c=2.0"]', 'effect = "+2"', "one of set, devkit, otherwise"),
         ("[[D1.alternative]]", TWIN + "[[D1.alternative]]", "one name"),
     ],
 )  # fmt: skip
