@@ -220,3 +220,14 @@ def test_an_object_without_a_box_is_refused(source, tmp_path):
     path.write_text(path.read_text().replace("<xmin>", "<xmean>").replace("</xmin>", "</xmean>"))
     with user_error(path, "no whole bndbox"):
         derive("object_crops", broken, NAMES, tmp_path / "crops")
+
+
+@pytest.mark.parametrize("name", ["object_crops", "shuffled"])
+def test_a_limit_takes_the_first_photographs_of_each_split(source, tmp_path, name):
+    target = tmp_path / "few"
+    assert derive(name, source, NAMES, target, limit=3) == ""
+    for split in COUNTS:
+        taken = {photographs_of(target)[image_id] for image_id in ids(target / "VOC2007", split)}
+        assert taken == set(ids(source, split)[:3])
+    assert derive(name, source, NAMES, target) == ""  # without one it is another devkit, made again
+    assert {photographs_of(target)[i] for i in ids(target / "VOC2007", "test")} == set(ids(source, "test"))
