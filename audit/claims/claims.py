@@ -5,8 +5,8 @@ Each claim of claims.toml has a rule, which gives the published figure, both sid
 - reproduced: the run is the paper's own, and its figures bear the claim out; or, of a claim that no run decides, the
   paper's own statements and the published facts about the very data it names do.
 - not reproduced: the run is the paper's own, and its figures contradict the claim. Only a run's figures do that.
-- not testable here: the run's data, weights or specification are not the paper's, or its figures are missing or leave
-  the claim undecided.
+- not testable here: the run's data, weights or specification are not the paper's, or its figures, or those that the
+  claim rests on, are missing or leave it undecided.
 - inconsistent in the paper: whatever is run, the paper's own statements contradict each other or published facts about
   the very data it names, as its 5,000 trainval images do VOC2007's own list of 5,011.
 

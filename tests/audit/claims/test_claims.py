@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from audit.claims.arithmetic import Likeness
 from audit.claims.claims import CLAIMS, EVIDENCE, RULES, claims, markdown, read_claims
-from audit.claims.paper_rules import image_count
+from audit.claims.paper_rules import image_count, image_level
 from audit.claims.readings import read_run
 from audit.claims.verdicts import INCONSISTENT, NOT_REPRODUCED, NOT_TESTABLE, REPRODUCED, VERDICTS
 from compare.check import SCHEMA_VERSION
@@ -166,7 +167,7 @@ def test_a_run_of_the_paper_s_own_data_with_its_figures_reproduces_every_claim_o
     assert found["lost_classes"].caffe == found["lost_classes"].port == "2 of 20: bottle, sheep"
     assert found["row_classes ours"].published == "53.4 (sofa) to 95.0 (persn)"
     assert found["which_layer"].port == "fits the second layer's N2 outputs"
-    assert found["image_level"].caffe == found["image_level"].published == "0.52 to 0.55"
+    assert found["image_level"].caffe == found["image_level"].published == "0.53 to 0.54"
     assert [claim.id for claim in found.values()] == [f"C{i}" for i in range(1, len(found) + 1)]
     for claim in found.values():
         assert claim.verdict in VERDICTS and claim.evidence in EVIDENCE and claim.published != "-"
@@ -462,6 +463,21 @@ def test_what_cannot_be_read_is_one_line(own, tmp_path):
     (own / "compare.json").write_text("[]")
     with user_error("compare.json", "run `make compare` again"):
         claims(own)
+
+
+def test_the_claim_on_image_level_says_what_it_rests_on_and_how_sure_it_is(own):
+    claim = judged(own)["image_level"]
+    assert claim.why.startswith("Rests on 3 published results of 2 networks, each network counted once.")
+    assert "OverFeat 0.53 [0.46 to 0.64], ResNet-50 0.54 [0.48 to 0.64]; of these among themselves 0.94 [" in claim.why
+    assert "with any one class left out" in claim.why and "no proof: how far networks differ" in claim.why
+
+
+@pytest.mark.parametrize(("apart", "verdict"), [(True, INCONSISTENT), (None, NOT_TESTABLE), (False, REPRODUCED)])
+def test_the_verdict_on_image_level_is_by_what_the_ranges_allow(whole, monkeypatch, apart, verdict):
+    monkeypatch.setattr(Likeness, "apart", apart)
+    claim = image_level(read_run(whole))
+    assert claim.verdict == verdict
+    assert ("no proof" in claim.why, "So it is undecided." in claim.why) == (apart is True, apart is None)
 
 
 def test_sides_of_other_specifications_are_not_judged(tmp_path):
