@@ -20,6 +20,7 @@ from audit.decisions.decisions import read_decisions
 from audit.page import charts, findings, outcome, paper_parts, report
 from audit.page.evidence import checks_of
 from audit.page.subject import read_subject
+from audit.page.svg import ON_PAGE
 from audit.page.tables import Cell, Table, csv_value, decimal, small, words
 from experiment.artifacts import read_json, write_json
 from experiment.errors import UserError, run_command
@@ -108,7 +109,7 @@ def test_what_comes_from_data_is_shown_as_text(html, page, reported):
 
 def test_the_same_runs_make_the_same_bytes(html, reported):
     program = (
-        "import sys; from pathlib import Path; from audit import report; "
+        "import sys; from pathlib import Path; from audit.page import report; "
         "sys.stdout.buffer.write(report.page([Path(path) for path in sys.argv[1:]]).encode())"
     )
     command = [sys.executable, "-c", program, str(reported.whole), str(reported.departs)]
@@ -438,6 +439,15 @@ def test_a_chart_takes_its_colours_and_its_font_from_the_page():
     assert ids_of(svg) and not ids_of(svg) & ids_of(other)
     used = set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', svg))
     assert {name for pair in used for name in pair if name} <= ids_of(svg)
+
+
+@pytest.mark.parametrize("name", [*ON_PAGE, ' id="x"', "url(#x)", 'href="#x"', "font: 12px 'DejaVu Sans', x", "<svg"])
+def test_a_class_that_looks_like_what_is_rewritten_keeps_its_name(name):
+    svg = charts.forest("one", {"panel": {name: charts.Span(1, -1, 3)}})
+    texts = [node.text.strip() for node in Page(svg).root.all("text")]
+    assert name.strip() in texts and "currentColor" in svg
+    styles = " ".join(re.findall(r"<[^<>]*>", svg))
+    assert re.findall(r"#0[0-9a-f]{5}", styles) == []
 
 
 @pytest.mark.parametrize("ratio", [0.0, 2.9, 3.1, 50.0, math.inf, math.nan])
