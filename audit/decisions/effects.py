@@ -79,3 +79,10 @@ def measured(bootstrap: Bootstrap, variants: Sequence[Variant], bases: Sequence[
         maps[row] = float(one[:, 0].mean())
         effects[row] = effect(one, base, bootstrap.seed, bootstrap.margin, row == "ours")
     return {"map": maps, "effect": effects}
+
+
+def told_rows(effects: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The rows of Table 1 that an alternative's effect is told of: Ours always, and a baseline where it moves at all,
+    be it in resamples alone. effects : row to `effect`."""
+    moving = {row for row, found in effects.items() if found["difference"] or any(found["interval_95"])}
+    return [row for row in reversed(ROWS) if row == "ours" or row in moving]

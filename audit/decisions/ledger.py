@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
+from audit.decisions.effects import told_rows
 from audit.decisions.sensitivity import effect_text
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
@@ -88,10 +89,9 @@ def effects_cell(alternatives: Sequence[Alternative], found: Mapping[str, Any] |
         elif "reason" in entry:
             told.append(f"`{one.name}` {NOT_MEASURED}: {entry['reason']}")
         else:
-            rows = [row for row in reversed(ROWS) if row == "ours" or effect_text(entry["effect"][row]) != "0"]
-            told.append(
-                f"`{one.name}` " + ", ".join(f"{ROW_NAMES[row]} {effect_text(entry['effect'][row])}" for row in rows)
-            )
+            effects = entry["effect"]
+            rows = [f"{ROW_NAMES[row]} {effect_text(effects[row])}" for row in told_rows(effects)]
+            told.append(f"`{one.name}` {', '.join(rows)}")
     return "; ".join(told)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from audit.claims.claims import Claim, claims
 from audit.decisions.decisions import OWNERS, Decision
+from audit.decisions.effects import told_rows
 from audit.page import charts
 from audit.page.subject import Subject
 from audit.page.tables import INTERVAL_HEAD, Cell, Chart, Part, Table, decimal, interval, whole, words
@@ -111,8 +112,7 @@ def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[s
             continue
         for name, entry in entries.items():
             effect = entry.get("effect") or {}
-            moved = [row for row in ROWS if row == "ours" or (effect.get(row) or {}).get("difference")]
-            for row in reversed(moved):
+            for row in told_rows(effect) if effect else ["ours"]:
                 cells = [words(text) for text in (*about, name, ROW_NAMES[row] if effect else "")]
                 rows.append([*cells, *effect_cells(effect.get(row), entry.get("reason", ""))])
     return rows

@@ -17,6 +17,7 @@ import pytest
 
 from audit.claims.claims import claims
 from audit.decisions.decisions import read_decisions
+from audit.decisions.ledger import effects_cell
 from audit.page import charts, findings, outcome, paper_parts, report
 from audit.page.evidence import checks_of
 from audit.page.subject import read_subject
@@ -282,6 +283,19 @@ def test_an_alternatives_effect_stands_in_its_row(page, reported):
     assert measured[0][10].startswith("no") and measured[1][10] == "yes"
     reasons = {one.reason for decision in decisions for one in decision.alternatives if one.reason}
     assert reasons <= {line[7] for line in lines}
+
+
+def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
+    one = next(one for decision in read_decisions() for one in decision.alternatives if not one.reason)
+    decision = next(decision for decision in read_decisions() if decision.number == one.decision)
+    still = {"difference": 0.0, "interval_95": [0.0, 0.0], "certain": True}
+    # A baseline that moves in resamples alone is told, Ours always.
+    effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
+    found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
+    rows = findings.decision_rows([decision], {"x": found})
+    told_ = [row[6].text for row in rows if row[4].text == one.told]
+    assert told_ == ["Ours", "Baseline-LR"]
+    assert effects_cell([one], found) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
