@@ -167,6 +167,28 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
     return problems
 
 
+def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The alternatives that can be measured and of which a data set's sensitivity.json has neither a figure nor why
+    there is none."""
+    problems = []
+    for name, found in ((name, files["sensitivity"]) for name, files in results.items() if "sensitivity" in files):
+        profile = found["subject"]["profile"]
+        answered = {
+            (entry["decision"], entry["alternative"], entry["what"])
+            for entry in found["entries"]
+            if entry.get("effect") or entry.get("reason")
+        }
+        lacking = [
+            f"{one.decision} {one.name}"
+            for decision in decisions
+            for one in decision.alternatives
+            if not one.reason and one.profile in ("", profile) and (one.decision, one.name, one.told) not in answered
+        ]
+        if lacking:
+            problems.append(f"docs/results/{name}/sensitivity.json has no figure for {', '.join(lacking)}")
+    return problems
+
+
 def take(item: str) -> None:
     """Copy what a run has of sensitivity.json and controls.json into docs/results; item : NAME=RUN."""
     name, _, run = item.partition("=")
@@ -200,7 +222,9 @@ def main() -> int:
     problems += ["docs/ledger.md is not what its sources say"] if LEDGER.read_text(encoding="utf-8") != text else []
     for problem in problems:
         print(f"stale: {problem}: run `make ledger`", file=sys.stderr)
-    return 1 if problems else 0
+    for problem in (lacking := unmeasured(decisions, results)):
+        print(f"unmeasured: {problem}: run `make sensitivity ledger`", file=sys.stderr)
+    return 1 if problems or lacking else 0
 
 
 if __name__ == "__main__":
