@@ -16,11 +16,12 @@ ResNet-101's dimension alone is judged by every run, since each computes that ne
 import argparse
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from audit.claims import grid_rules, paper_rules, table1_rules
+from audit.claims.commands import complete
 from audit.claims.readings import Readings, read_run
 from audit.claims.verdicts import Finding
 from experiment.errors import UserError, run_command
@@ -83,15 +84,17 @@ class Claim:
 def claims(run: Path) -> list[Claim]:
     """Judge every claim by a run's folder (with caffe/, torch/ and what was made of them).
 
-    Raises `UserError` where neither side has begun, the sides are not of one specification, or a file is damaged.
+    Raises `UserError` where neither side has begun, the sides are not of one specification, or an index is damaged.
     """
     readings = read_run(run)
     return [judge(f"C{i}", entry, readings) for i, entry in enumerate(read_claims(), start=1)]
 
 
 def judge(number: str, entry: dict[str, Any], readings: Readings) -> Claim:
-    """One claim of the file, judged by its rule."""
+    """One claim of the file, judged by its rule; of the run, files are told from its folder on, and commands whole."""
     finding = RULES[entry["rule"]](readings, **entry.get("of", {}))
+    why = complete(finding.why.replace(f"{readings.path}/", ""), readings.path, readings.spec)
+    finding = replace(finding, why=why)
     told = {key: entry[key] for key in ("claim", "source", "evidence")}
     return Claim(id=number, **told, **asdict(finding))
 

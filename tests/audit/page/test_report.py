@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -42,6 +43,7 @@ ANCHORS = (
     "decisions",
     "run",
 )
+SUFFIX = "-embedded-departs"  # of the second run's anchors
 
 
 @pytest.fixture(scope="session")
@@ -71,7 +73,7 @@ def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_element
     assert len(set(ids)) == len(ids)
     links = [node.attributes["href"] for node in page.root.walk() if node.attributes.get("href", "").startswith("#")]
     assert {link[1:] for link in links} <= set(ids)
-    assert {*ANCHORS, "verdict", "claims"} <= set(ids) and len(links) > 40
+    assert {*ANCHORS, "verdict", "claims"} <= set(ids) and len(links) > 30
     for node in page.root.walk():
         for name in node.attributes.get("aria-labelledby", "").split():
             assert name in ids
@@ -79,7 +81,7 @@ def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_element
 
 def test_the_second_runs_parts_have_anchors_of_their_own(page):
     for anchor in set(ANCHORS) - {"arithmetic", "controls", "decisions"}:
-        assert page.by_id(f"{anchor}-embedded-departs")
+        assert page.by_id(f"{anchor}{SUFFIX}")
 
 
 def test_headings_are_in_order(page):
@@ -126,7 +128,7 @@ def floats(values):
 
 
 def test_the_blobs_table_holds_the_comparisons_numbers(page, reported):
-    for run, suffix in ((reported.whole, ""), (reported.departs, "-embedded-departs")):
+    for run, suffix in ((reported.whole, ""), (reported.departs, SUFFIX)):
         checks = read_json(run / "compare.json")["checks"]
         for stage in ("features", "resnet101"):
             blobs = [c for c in checks if c["stage"] == stage and c["item"].startswith("blob ")]
@@ -229,8 +231,8 @@ def test_every_picture_has_its_words(page):
 # --- what is optional ---
 
 
-def test_what_is_not_measured_names_the_command_that_measures_it(page):
-    suffix = "-embedded-departs"
+def test_what_is_not_measured_names_the_command_that_measures_it(page, reported):
+    suffix = SUFFIX
     for anchor, target in (
         (f"table2{suffix}", "grid"),
         (f"figures{suffix}", "figures"),
@@ -238,16 +240,29 @@ def test_what_is_not_measured_names_the_command_that_measures_it(page):
         ("decisions", "sensitivity"),
     ):
         (missing,) = [node for node in page.by_id(anchor).all("p") if node.has("missing")]
-        assert f"make {target} DEVKIT=path/to/devkit" in missing.text
-        assert "RUN=runs/embedded-departs" in missing.text and "it's" not in missing.text
+        assert f"make {target} DEVKIT=" in missing.text
+        assert f"RUN={reported.departs}" in missing.text and "it's" not in missing.text
+
+
+def test_every_command_of_the_page_names_the_run(page, reported):
+    told_ = [node for node in page.root.walk() if node.tag == "pre" or node.has("missing")]
+    codes = [code for node in (*told_, page.by_id("claim-ledger")) for code in node.all("code")]
+    lines = [code.text for code in codes if code.text.startswith("make ")]
+    each = [shlex.split(line) for text in lines for line in text.splitlines()]
+    assert len(each) > 20
+    for words_ in each:
+        assert {f"RUN={reported.whole}", f"RUN={reported.departs}"} & set(words_), words_
+    assert "path/to" not in page.root.text
 
 
 def test_a_command_repeats_what_differs_from_the_profile(reported):
     line = shlex.split(read_subject(reported.whole).command("grid"))
-    assert line[:4] == ["make", "grid", "DEVKIT=path/to/devkit", "WEIGHTS=path/to/weights"]
+    external = read_json(reported.whole / "caffe" / "spec.json")["external"]
+    given = [f"DEVKIT={external['devkit']['path']}", f"WEIGHTS={external['weights']['path']}"]
+    assert line[:4] == ["make", "grid", *given]
     changed = {"run.seed=7", "transfer.snapshots=[1,2,10]", "compare.resamples=60"}
     assert line[4].startswith("SET=") and set(line[4].removeprefix("SET=").split()) == changed
-    assert line[5:] == [f"RUN=runs/{reported.whole.name}"]
+    assert line[5:] == [f"RUN={reported.whole}"]
 
 
 def test_controls_and_their_conclusions_are_shown(page, reported):
@@ -266,7 +281,7 @@ def test_controls_and_their_conclusions_are_shown(page, reported):
 def test_figures_of_another_specification_or_version_are_not_shown(run, file, change):
     path = run / file / f"{file}.json"
     write_json(path, {**read_json(path), **change})
-    found, told_ = read_subject(run).measured(file)
+    found, told_ = read_subject(run).measured(file, lambda found, where: found)
     assert found is None and "is of another" in told_ and f"make {file}" in told_
 
 
@@ -326,8 +341,33 @@ def test_a_file_of_another_form_costs_its_part_alone(run, file, make):
     write_json(run / "paper" / file, {"entries": "none"})
     subject = read_subject(run)
     part = subject.optional("x", "title", make)
-    assert f"paper/{file} is of another version" in part.missing and str(run) not in part.missing
-    assert str(run) not in findings.check(subject).problem
+    told_ = part.missing.replace(f"RUN={run}", "")
+    assert told_.startswith(f"paper/{file} is malformed (") and "run `make " in told_ and str(run) not in told_
+    assert findings.check(subject).claims and findings.check(subject).problem == ""
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"schema_version": 1}', "trimmed", "not a number"])
+@pytest.mark.parametrize(("file", "part"), [("controls", "controls"), ("sensitivity", "decisions")])
+def test_a_malformed_file_of_measures_costs_what_rests_on_it_alone(run, reported, file, part, content):
+    path = run / file / f"{file}.json"
+    found = read_json(path)
+    if content == "trimmed":
+        found.pop("rows" if file == "controls" else "entries")
+    elif content == "not a number":
+        row = found["rows"][0]["minus_ours"] if file == "controls" else found["entries"][0]["effect"]["ours"]
+        row["interval_95"] = ["x", "y"]
+    path.write_text(json.dumps(found) if content in ("trimmed", "not a number") else content)
+    subjects = [read_subject(run), read_subject(reported.whole, False)]
+    parts = {
+        "decisions": findings.decisions_part(read_decisions(), subjects),
+        "controls": findings.controls_part(subjects),
+    }
+    missing = parts[part].missing
+    assert missing.startswith(f"{subjects[0].name}: {file}/{file}.json of the run is ")
+    assert f"make {file} DEVKIT=" in missing and f"RUN={run}" in missing and "\n" not in missing
+    assert "is malformed (" in missing
+    assert len(parts[part].body) == 2 and len(parts.pop(part).notes) >= 2  # of the other run
+    assert [one.missing for one in parts.values()] == [""]
 
 
 @pytest.mark.parametrize(("file", "make"), [("table2.json", paper_parts.table2), ("figures.json", paper_parts.figures)])
