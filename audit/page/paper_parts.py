@@ -19,6 +19,7 @@ from paper.text import NONE
 PUBLISHED = "paper"
 FIGURES = "Figures 1 and 3: t-SNE of the features"
 BLOB_NAMES = {"fc2": "second layer, N2-D", "fc1": "first layer, N1-D"}
+PER_CLASS = "per-class"  # the id of Table 1's picture
 
 
 def per_class(subject: Subject) -> Part:
@@ -54,7 +55,7 @@ def per_class(subject: Subject) -> Part:
         f"{worst:.2f} apart at most ({where})."
     )
     anchor = subject.anchor("table1")
-    chart = Chart(alt, charts.dots(anchor, names, panels), anchor=subject.anchor("per-class"))
+    chart = Chart(alt, charts.dots(anchor, names, panels), anchor=subject.anchor(PER_CLASS))
     tables = [
         Table(subject.anchor("ap"), "AP per class, 11-point, percent", ["class", *columns], rows),
         Table(subject.anchor("area"), "mAP by the area under the curve, percent", ["", *SIDES.values()], area),

@@ -1,7 +1,7 @@
 """A run that is reported: its folder, its comparison, and how its profile, data and weights stand to the paper's."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,12 +51,13 @@ class Subject:
         """The line that makes `targets` of this run (`audit.claims.commands.command`)."""
         return command(self.path, self.spec, *targets)
 
-    def optional(self, anchor: str, title: str, make: Callable[["Subject"], Part]) -> Part:
-        """The part that `make` gives, or, where it cannot, one that says why."""
+    def optional(self, anchor: str, title: str, make: Callable[["Subject"], Part], inner: Sequence[str] = ()) -> Part:
+        """The part that `make` gives, or, where it cannot, one that says why; `inner` : anchors that it has inside."""
         try:
             return make(self)
         except UserError as error:
-            return Part(self.anchor(anchor), title, missing=self.local(str(error)))
+            anchors = [self.anchor(name) for name in inner]
+            return Part(self.anchor(anchor), title, missing=self.local(str(error)), inner=anchors)
 
     def local(self, text: str) -> str:
         """A text with the paths of this run's folder told from that folder on, and its commands whole."""
@@ -91,8 +92,8 @@ class Subject:
         return None, told
 
 
-def read_subject(path: Path, first: bool = True) -> Subject:
-    """A run's folder, with caffe/, torch/ and compare.json in it; `first` : whether the page begins with it.
+def read_subject(path: Path, position: int = 1) -> Subject:
+    """A run's folder, with caffe/, torch/ and compare.json in it; `position` : which one of the page it is, from 1.
 
     Raises `UserError` where one of these is missing, or compare.json is not of what lies there now.
     """
@@ -115,7 +116,8 @@ def read_subject(path: Path, first: bool = True) -> Subject:
     if spec["sha256"] != comparison["spec_sha256"]:
         raise UserError(f"{file} is of another specification than {path / 'caffe'}: run `make compare` again")
     name = path.name.removeprefix(f"{spec['profile'].partition(',')[0]}-")
-    suffix = "" if first else f"-{re.sub('[^A-Za-z0-9]+', '-', path.name)}"
+    # The position keeps ids apart: names may be alike but for their signs, or make an id that a part has inside.
+    suffix = "" if position == 1 else f"-{position}-{re.sub('[^A-Za-z0-9]+', '-', path.name)}"
     return Subject(name, suffix, path, sides, comparison, standing(sides["torch"], published), published)
 
 

@@ -19,7 +19,7 @@ import pytest
 from audit.claims.claims import claims
 from audit.decisions.decisions import read_decisions
 from audit.decisions.ledger import effects_cell
-from audit.page import charts, findings, outcome, paper_parts, report
+from audit.page import charts, evidence, findings, outcome, paper_parts, report
 from audit.page.evidence import checks_of
 from audit.page.subject import read_subject
 from audit.page.svg import ON_PAGE
@@ -43,7 +43,7 @@ ANCHORS = (
     "decisions",
     "run",
 )
-SUFFIX = "-embedded-departs"  # of the second run's anchors
+SUFFIX = "-2-embedded-departs"  # of the second run's anchors
 
 
 @pytest.fixture(scope="session")
@@ -68,12 +68,17 @@ def told(text: str) -> str:
 # --- the page is whole ---
 
 
-def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_elements(page):
+def linked(page: Page) -> tuple[set[str], set[str]]:
+    """The ids of a page, each of which must be one element's, and those that its links lead to."""
     ids = [node.attributes["id"] for node in page.root.walk() if "id" in node.attributes]
     assert len(set(ids)) == len(ids)
     links = [node.attributes["href"] for node in page.root.walk() if node.attributes.get("href", "").startswith("#")]
-    assert {link[1:] for link in links} <= set(ids)
-    assert {*ANCHORS, "verdict", "claims"} <= set(ids) and len(links) > 30
+    return set(ids), {link[1:] for link in links}
+
+
+def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_elements(page):
+    ids, links = linked(page)
+    assert links <= ids and {*ANCHORS, "verdict", "claims"} <= ids and len(links) > 30
     for node in page.root.walk():
         for name in node.attributes.get("aria-labelledby", "").split():
             assert name in ids
@@ -82,6 +87,31 @@ def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_element
 def test_the_second_runs_parts_have_anchors_of_their_own(page):
     for anchor in set(ANCHORS) - {"arithmetic", "controls", "decisions"}:
         assert page.by_id(f"{anchor}{SUFFIX}")
+
+
+def test_every_link_leads_somewhere_where_every_part_fails(run, reported, monkeypatch):
+    for side in ("caffe", "torch"):
+        (run / side / "09-metrics" / "metrics.json").write_text("{}")
+        (run / side / "06-transfer" / "loss.npy").unlink()
+    for file in ("paper/table2.json", "paper/figures.json", "controls/controls.json", "sensitivity/sensitivity.json"):
+        (run / file).write_text("{")
+    monkeypatch.setattr(evidence, "checks_of", failing)
+    for paths in ([run, reported.departs], [reported.departs, run]):
+        page = Page(report.page(paths))
+        ids, links = linked(page)
+        assert links <= ids and len([link for link in links if link.startswith("per-class")]) == 2
+
+
+def failing(*arguments):
+    raise UserError("it is damaged")
+
+
+def test_names_of_runs_make_no_id_twice(run, reported):
+    # What each would be told by alone: as another's but for a sign, or as what an id of the first goes on with.
+    names = ("a b", "a-b", "first", "caption", "2-a-b")
+    copies = [shutil.copytree(run, run.parent / name, symlinks=True) for name in names]
+    ids, links = linked(Page(report.page([run, *copies])))
+    assert links <= ids and len([name for name in ids if name.startswith("table1-") and name.endswith("b")]) == 3
 
 
 def test_headings_are_in_order(page):
@@ -149,7 +179,7 @@ def test_each_bar_is_the_greatest_number_of_floors_of_its_quantity(page, reporte
         if check["mode"] == "isolated" and check["calibration"]:
             key = check["stage"], check["quantity"]
             most[key] = max(most.get(key, 0), float(check["calibration"]["ratio"]))
-    rows = page.cells("floors-embedded-departs")
+    rows = page.cells("floors-2-embedded-departs")
     assert {(row[0], row[1]): float(row[6]) for row in rows} == most
 
 
@@ -212,7 +242,7 @@ def test_the_verdict_is_the_comparisons_sentence(page, reported):
 
 
 def test_the_first_departure_is_marked(page):
-    part = page.by_id("layers-features-embedded-departs")
+    part = page.by_id("layers-features-2-embedded-departs")
     assert "The first departure is blob conv1, number 1." in part.text
     assert any("first departure: conv1" in node.text for node in part.all("text"))
     assert "No blob departs." in page.by_id("layers-features").text
@@ -357,7 +387,7 @@ def test_a_malformed_file_of_measures_costs_what_rests_on_it_alone(run, reported
         row = found["rows"][0]["minus_ours"] if file == "controls" else found["entries"][0]["effect"]["ours"]
         row["interval_95"] = ["x", "y"]
     path.write_text(json.dumps(found) if content in ("trimmed", "not a number") else content)
-    subjects = [read_subject(run), read_subject(reported.whole, False)]
+    subjects = [read_subject(run), read_subject(reported.whole, 2)]
     parts = {
         "decisions": findings.decisions_part(read_decisions(), subjects),
         "controls": findings.controls_part(subjects),
