@@ -8,12 +8,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 from audit.claims.facts import Facts, ImageLevel, Schedule
+from audit.claims.pattern import SIGNIFICANCE
 from paper.published import Published
 
 ROUNDING = 0.05  # of figures printed to one decimal
+DRAWS, SEED = 9999, 1  # of the permutation test
 FAR = 4  # a class has moved far where it is more than one place in so many of the list away
 
 
@@ -50,17 +52,39 @@ class Moved:
 
 
 @dataclass(frozen=True)
-class Likeness:
-    """Spearman's rank correlations over the classes: of a row with each image-level result, by its name, and of these
-    among themselves."""
+class Correlation:
+    """Spearman's rank correlation of two rows of APs over the classes.
 
-    with_each: dict[str, float]
-    among: dict[tuple[str, str], float]
+    value : over all of them. low, high : the least and the greatest of those that leave one class out, with `value`.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """How alike the classes are ordered in a row of APs and in published results, of which each network counts once.
+
+    results : how many there are. with_each : network to its correlation with the row. among : two networks to theirs.
+    chance : how often the row would stand as far apart from the networks as it does, were it one more of them
+    (`chance`).
+    """
+
+    results: int
+    with_each: dict[str, Correlation]
+    among: dict[tuple[str, str], Correlation]
+    chance: float
 
     @property
-    def apart(self) -> bool:
-        """Whether the row is less like each of the others than any two of them are like each other."""
-        return max(self.with_each.values()) < min(self.among.values())
+    def apart(self) -> bool | None:
+        """Whether the row is less like each network than any two of these are like each other. None where that is
+        undecided: where it hangs on a single class, or may be chance."""
+        if max(found.value for found in self.with_each.values()) >= min(found.value for found in self.among.values()):
+            return False
+        ranges = max(found.high for found in self.with_each.values()), min(found.low for found in self.among.values())
+        return True if ranges[0] < ranges[1] and self.chance < SIGNIFICANCE else None
 
 
 def row_means(published: Published) -> dict[str, float]:
@@ -129,18 +153,59 @@ def ranks(values: Sequence[float]) -> list[int]:
 
 def likeness(row: Sequence[float], image_level: Mapping[str, ImageLevel]) -> Likeness:
     """How alike the classes are ordered in a row of APs, in Table 1's order, and in published results."""
+    of = networks(image_level)
     return Likeness(
-        with_each={name: correlation(row, level.ap) for name, level in image_level.items()},
-        among={
-            (one, two): correlation(image_level[one].ap, image_level[two].ap)
-            for one, two in combinations(image_level, 2)
-        },
+        results=len(image_level),
+        with_each={name: correlation(row, ap) for name, ap in of.items()},
+        among={(one, two): correlation(of[one], of[two]) for one, two in combinations(of, 2)},
+        chance=chance(row, list(of.values())),
     )
 
 
-def correlation(one: Sequence[float], two: Sequence[float]) -> float:
-    """Spearman's rank correlation."""
-    return float(spearmanr(one, two).statistic)
+def networks(image_level: Mapping[str, ImageLevel]) -> dict[str, list[float]]:
+    """Network to its AP of each class, the mean of its results."""
+    names = dict.fromkeys(level.network for level in image_level.values())
+    of = {name: [level.ap for level in image_level.values() if level.network == name] for name in names}
+    return {name: np.mean(results, axis=0).tolist() for name, results in of.items()}
+
+
+def correlation(one: Sequence[float], two: Sequence[float]) -> Correlation:
+    """Spearman's rank correlation, over all classes and with each of them left out."""
+    both = np.array([one, two])
+    value = spearman(both)[0, 1]
+    left_out = [spearman(np.delete(both, i, axis=1))[0, 1] for i in range(len(one))]
+    return Correlation(float(value), float(min(value, *left_out)), float(max(value, *left_out)))
+
+
+def chance(row: Sequence[float], others: Sequence[Sequence[float]], draws: int = DRAWS) -> float:
+    """The p-value of how far a row of APs stands apart from two or more others, by a permutation test.
+
+    If the row were one more of them, each class's places in all of them might as well have come to them in any other
+    order. They are dealt anew, class by class, `draws` times; the share is told of those in which the row stands as far
+    apart (`apartness`) as it does, which itself counts as one.
+    """
+    places = rankdata(np.array([row, *others]), axis=1)
+    dealt = np.random.default_rng(SEED).permuted(np.broadcast_to(places, (draws, *places.shape)), axis=1)
+    as_far = apartness(dealt) >= apartness(places) - 1e-9
+    return (1 + int(as_far.sum())) / (1 + draws)
+
+
+def apartness(rows: np.ndarray) -> np.ndarray:
+    """The least correlation among all rows but the first, less the greatest of the first with one of them.
+
+    rows : (..., rows, classes); returns (...) float64.
+    """
+    found = spearman(rows)
+    one, two = np.triu_indices(rows.shape[-2] - 1, 1)
+    return found[..., 1 + one, 1 + two].min(axis=-1) - found[..., 0, 1:].max(axis=-1)
+
+
+def spearman(rows: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlations of rows with each other: (..., rows, classes) to (..., rows, rows) float64."""
+    places = rankdata(rows, axis=-1)
+    places = places - places.mean(axis=-1, keepdims=True)
+    places /= np.linalg.norm(places, axis=-1, keepdims=True)
+    return places @ np.swapaxes(places, -1, -2)
 
 
 def moved(published: Published, image_level: Mapping[str, ImageLevel]) -> list[Moved]:

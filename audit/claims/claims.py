@@ -5,8 +5,8 @@ Each claim of claims.toml has a rule, which gives the published figure, both sid
 - reproduced: the run is the paper's own, and its figures bear the claim out; or, of a claim that no run decides, the
   paper's own statements and the published facts about the very data it names do.
 - not reproduced: the run is the paper's own, and its figures contradict the claim. Only a run's figures do that.
-- not testable here: the run's data, weights or specification are not the paper's, or its figures are missing or leave
-  the claim undecided.
+- not testable here: the run's data, weights or specification are not the paper's, or its figures, or those that the
+  claim rests on, are missing or leave it undecided.
 - inconsistent in the paper: whatever is run, the paper's own statements contradict each other or published facts about
   the very data it names, as its 5,000 trainval images do VOC2007's own list of 5,011.
 
@@ -16,11 +16,12 @@ ResNet-101's dimension alone is judged by every run, since each computes that ne
 import argparse
 import tomllib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from audit.claims import grid_rules, paper_rules, table1_rules
+from audit.claims.commands import complete
 from audit.claims.readings import Readings, read_run
 from audit.claims.verdicts import Finding
 from experiment.errors import UserError, run_command
@@ -83,15 +84,17 @@ class Claim:
 def claims(run: Path) -> list[Claim]:
     """Judge every claim by a run's folder (with caffe/, torch/ and what was made of them).
 
-    Raises `UserError` where neither side has begun, the sides are not of one specification, or a file is damaged.
+    Raises `UserError` where neither side has begun, the sides are not of one specification, or an index is damaged.
     """
     readings = read_run(run)
     return [judge(f"C{i}", entry, readings) for i, entry in enumerate(read_claims(), start=1)]
 
 
 def judge(number: str, entry: dict[str, Any], readings: Readings) -> Claim:
-    """One claim of the file, judged by its rule."""
+    """One claim of the file, judged by its rule; of the run, files are told from its folder on, and commands whole."""
     finding = RULES[entry["rule"]](readings, **entry.get("of", {}))
+    why = complete(finding.why.replace(f"{readings.path}/", ""), readings.path, readings.spec)
+    finding = replace(finding, why=why)
     told = {key: entry[key] for key in ("claim", "source", "evidence")}
     return Claim(id=number, **told, **asdict(finding))
 

@@ -36,9 +36,13 @@ class Samples:
 
 @dataclass(frozen=True)
 class ImageLevel:
-    """A published result of whole images on VOC2007 test: AP of each class in percent in Table 1's order, its mAP."""
+    """A published result of whole images on VOC2007 test: AP of each class in percent in Table 1's order, its mAP.
+
+    network : whose features it is of; results of one network are no two witnesses.
+    """
 
     title: str
+    network: str
     ap: list[float]
     map: float
     source: str
@@ -74,6 +78,9 @@ def read_facts(path: Path = FACTS, counts: Path = COUNTS) -> Facts:
         losers = [text(name) for name in paper["losers"]]
         if not set(losers) <= set(names):
             raise ValueError("losers must be names of Table 1")
+        image_level = {name: level(entry, len(names)) for name, entry in document["image_level"].items()}
+        if len({one.network for one in image_level.values()}) < 2:
+            raise ValueError("image_level needs results of two networks, or there is no likeness among them")
         return Facts(
             schedule=Schedule(
                 transfer["max_iter"], transfer["batch_size"], count(paper["epochs"]), transfer["stepsize"]
@@ -84,7 +91,7 @@ def read_facts(path: Path = FACTS, counts: Path = COUNTS) -> Facts:
             gain=count(paper["gain"]),
             losers=losers,
             samples=[*counted(voc2007, counts.name), *map(samples, document["samples"])],
-            image_level={name: level(entry, len(names)) for name, entry in document["image_level"].items()},
+            image_level=image_level,
         )
     except OSError as error:
         raise UserError(f"{error.filename} cannot be read ({error.strerror}): put it back") from None
@@ -108,9 +115,8 @@ def samples(entry: dict[str, Any]) -> Samples:
 
 def level(entry: dict[str, Any], classes: int) -> ImageLevel:
     """One published result; ValueError where its mAP is not the mean of its APs."""
-    found = ImageLevel(
-        text(entry["title"]), list(map(percent, entry["ap"])), percent(entry["map"]), text(entry["source"])
-    )
+    words = {word: text(entry[word]) for word in ("title", "network", "source")}
+    found = ImageLevel(**words, ap=list(map(percent, entry["ap"])), map=percent(entry["map"]))
     # Both are rounded to one decimal.
     if len(found.ap) != classes or abs(math.fsum(found.ap) / classes - found.map) > 0.1:
         raise ValueError(f"{found.title} needs one AP for each class, whose mean is its mAP")

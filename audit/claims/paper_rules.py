@@ -1,13 +1,27 @@
 """The rules for claims that the paper's own figures decide, with published counts and results, whatever is run."""
 
+from collections.abc import Iterable, Sequence
+
 from audit.claims import pattern
-from audit.claims.arithmetic import candidates, gains, likeness, losers, moved, rounds_to, row_means
+from audit.claims.arithmetic import (
+    Correlation,
+    Likeness,
+    candidates,
+    gains,
+    likeness,
+    losers,
+    moved,
+    rounds_to,
+    row_means,
+)
 from audit.claims.readings import Readings
-from audit.claims.verdicts import INCONSISTENT, REPRODUCED, Finding, by_paper
+from audit.claims.verdicts import INCONSISTENT, NOT_TESTABLE, REPRODUCED, Finding, by_paper
 from compare.report import ROW_NAMES
 from paper.table1 import SIDES
 from paper.text import NONE, number
 
+# Whether Baseline-HR stands apart from image-level results, to the verdict on its being one.
+APART = {True: INCONSISTENT, False: REPRODUCED, None: NOT_TESTABLE}
 TURNS = "{} of {} columns rise and then fall"
 
 
@@ -128,12 +142,13 @@ def image_count(readings: Readings, split: str) -> Finding:
 
 
 def image_level(readings: Readings) -> Finding:
-    """Baseline-HR orders the classes as image-level results on VOC2007 do: no less than these do among themselves."""
+    """Baseline-HR orders the classes as image-level results on VOC2007 do: no less than these do among themselves.
+
+    Undecided where that hangs on a single class, or may be chance.
+    """
     published, levels = readings.published, readings.facts.image_level
     found = likeness(published.ap["baseline_hr"], levels)
-    least, greatest = min(found.among.values()), max(found.among.values())
-    titles = ", ".join(f"{levels[name].title} {value:.2f}" for name, value in found.with_each.items())
-    why = f"Rank correlation with {titles}; these among themselves {least:.2f} to {greatest:.2f}."
+    why = likeness_text(found)
     for entry in moved(published, levels):
         aps, places = [ap for ap, _ in entry.others], [place for _, place in entry.others]
         why += (
@@ -141,17 +156,40 @@ def image_level(readings: Readings) -> Finding:
             f"{span(aps, 1)}."
         )
     if found.apart:
-        why += " That speaks for crops of objects against the whole images that the paper describes, and is no proof."
+        why += " That speaks for crops of objects against the whole images that the paper describes, and is no proof:"
+        why += f" how far networks differ in this is known from {len(found.with_each)} alone."
+    elif found.apart is None:
+        why += " So it is undecided."
     sides = [NONE, NONE]
     for i, side in enumerate(SIDES):
         if readings.stands.published and side in readings.ap:
-            ours = likeness(readings.ap[side]["baseline_hr"][:-1], levels)
-            sides[i] = span(list(ours.with_each.values()), 2)
-    verdict = INCONSISTENT if found.apart else REPRODUCED
-    return Finding(span(list(found.with_each.values()), 2), verdict, why, *sides)
+            sides[i] = values_text(likeness(readings.ap[side]["baseline_hr"][:-1], levels))
+    return Finding(values_text(found), APART[found.apart], why, *sides)
 
 
-def span(values: list[float] | list[int], decimals: int) -> str:
+def likeness_text(found: Likeness) -> str:
+    """What a likeness rests on, its figures with their ranges, and its chance, in sentences."""
+    each = ", ".join(f"{name} {range_text([one])}" for name, one in found.with_each.items())
+    return (
+        f"Rests on {found.results} published results of {len(found.with_each)} networks, each network counted once. "
+        f"Rank correlation with {each}; of these among themselves {range_text(found.among.values())}; in brackets with "
+        f"any one class left out. Were the row one more of the networks, it would stand as far apart with a "
+        f"probability of {found.chance:.2g} (permutation of each class's places)."
+    )
+
+
+def values_text(found: Likeness) -> str:
+    """The correlations of a row with each network."""
+    return span([one.value for one in found.with_each.values()], 2)
+
+
+def range_text(found: Iterable[Correlation]) -> str:
+    """Correlations, the least to the greatest, and in brackets what they become without one class."""
+    values, lows, highs = zip(*((one.value, one.low, one.high) for one in found), strict=True)
+    return f"{span(values, 2)} [{min(lows):.2f} to {max(highs):.2f}]"
+
+
+def span(values: Sequence[float], decimals: int) -> str:
     """The least and the greatest of some values; one where they are the same."""
     least, greatest = (f"{pick(values):.{decimals}f}" for pick in (min, max))
     return least if least == greatest else f"{least} to {greatest}"

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from experiment.artifacts import read_json
-from experiment.errors import UserError
+from audit.claims.optional import finite, read_optional
 
 Grid = Mapping[tuple[int, int], float]
 FEATURES = {"fc2": "the second layer's N2 outputs", "fc1": "the first layer's N1 outputs"}
@@ -133,14 +132,15 @@ def read_grid(path: Path, classes: int) -> tuple[dict[str, dict[tuple[int, int],
     """A table2.json that `paper.grid` wrote: feature to its grid, and the run's remarks.
 
     Left out are combinations without an mAP, and those whose decision values are all but constant in half of the
-    `classes` or more: their ranks are where the solver stopped. Raises `UserError` where the file is of another form.
+    `classes` or more: their ranks are where the solver stopped. Raises `UserError` where the file is malformed.
     """
-    document: Any = read_json(path)
+    return read_optional(path, lambda document: grids_in(document, classes), "grid")
+
+
+def grids_in(document: Any, classes: int) -> tuple[dict[str, dict[tuple[int, int], float]], list[str]]:
+    """The same of what the file holds; raises what comes of another form."""
     grids: dict[str, dict[tuple[int, int], float]] = {blob: {} for blob in FEATURES}
-    try:
-        for entry in document["entries"]:
-            if entry["map"] is not None and 2 * entry["flat"] < classes:
-                grids[entry["feature"]][int(entry["n1"]), int(entry["n2"])] = float(entry["map"])
-        return grids, [str(remark) for remark in document["remarks"]]
-    except (LookupError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is not what `make grid` writes ({error!r}): run `make grid` again") from None
+    for entry in document["entries"]:
+        if entry["map"] is not None and 2 * entry["flat"] < classes:
+            grids[entry["feature"]][int(entry["n1"]), int(entry["n2"])] = finite(entry["map"])
+    return grids, [str(remark) for remark in document["remarks"]]

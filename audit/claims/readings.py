@@ -1,14 +1,18 @@
 """What a run offers to the claims: both sides' figures, their intervals, the grid, the numbers beside the figures."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from audit.claims.facts import Facts, read_facts
+from audit.claims.optional import finite, read_optional
 from audit.claims.pattern import read_grid
 from compare.check import SCHEMA_VERSION
+from compare.end_to_end import claim as gain_or_loss
 from compare.pair import stage_digests
-from experiment.artifacts import RunFolder, read_json
+from compare.report import mean_text
+from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 from experiment.stages import ROWS, SPLITS
 from paper.published import Published, read_published
@@ -18,20 +22,25 @@ from paper.table1 import OUT, SIDES, in_order, labels_of
 LETTERS = {"caffe": "a", "torch": "b"}  # the sides' names in compare.json
 Grids = dict[str, dict[tuple[int, int], float]]
 Figures = dict[str, list[dict[str, Any]]]
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
 class Readings:
     """A run's figures, in percent; a side ("caffe", "torch"), or a part, that is not there yet is missing.
 
-    caveat : why nothing follows for the paper from the run's figures; empty where its data, weights and specification
-    are the paper's own. margin : how far a mAP may be from the printed one.
+    path, spec : the run's folder and its specification. caveat : why nothing follows for the paper from the run's
+    figures; empty where its data, weights and specification are the paper's own. margin : how far a mAP may be from the
+    printed one.
     ap : side, row to the AP of each class as `stands` orders them, then the mAP. end_to_end : of compare.json.
     grids : feature to the grid of `paper.grid`. figures : of figures.json, each figure's panels.
     dimensions : side to those of the LR feature and of the transferred one. pool5 : side to that of ResNet-101's.
-    lacking : "metrics", "end_to_end", "grid", "figures" to what makes the missing part, in a sentence without its stop.
+    lacking : "metrics", "end_to_end", "grid", "figures" to what makes the part that is missing or malformed, in a
+    sentence without its stop.
     """
 
+    path: Path
+    spec: dict[str, Any]
     published: Published
     facts: Facts
     stands: Standing
@@ -60,10 +69,10 @@ class Readings:
 def read_run(path: Path) -> Readings:
     """Read a run's folder, with caffe/ or torch/ in it, or both.
 
-    Raises `UserError` where neither side has an index, the sides are of other specifications or labels, or a file is
-    damaged. What is merely missing, or older than the run, is in `lacking`.
+    Raises `UserError` where neither side has an index, the sides are of other specifications or labels, or an index is
+    damaged. What is merely missing, malformed, or older than the run, is in `lacking`.
     """
-    published, facts = read_published(), read_facts()
+    path, published, facts = path.absolute(), read_published(), read_facts()
     runs = {side: RunFolder(path / side) for side in SIDES}
     runs = {side: run for side, run in runs.items() if (run.path / "spec.json").is_file() and run.manifest("index")}
     if not runs:
@@ -75,25 +84,20 @@ def read_run(path: Path) -> Readings:
     stands = standing(run, published)
     images = {split: len(run.json("index", f"ids_{split}")) for split in SPLITS}
     finished = {side: one for side, one in runs.items() if one.manifest("metrics")}
-    lacking = {}
-    if absent := [side for side in SIDES if side not in finished]:
-        lacking["metrics"] = (
-            f"Not finished on both sides: run `make {' '.join(f'{side}-reproduce' for side in absent)}`"
-        )
+    ap, lacking = aps_of(finished, stands)
     end_to_end, lacking_comparison = comparison(path, finished)
     grids, lacking_grid = grids_of(path / OUT, stands)
     figures, lacking_figures = figures_of(path / OUT, stands)
     return Readings(
+        path=path,
+        spec=run.spec,
         published=published,
         facts=facts,
         stands=stands,
         caveat=caveat(run, stands, images, published),
         margin=run.spec["values"]["compare"]["margin"],
         images=images,
-        ap={
-            side: {row: in_order(one.json("metrics", "metrics")[row], stands) for row in ROWS}
-            for side, one in finished.items()
-        },
+        ap=ap,
         dimensions={
             side: (width(one, "features", "lr_test"), width(one, "transfer_features", "test"))
             for side, one in finished.items()
@@ -121,22 +125,47 @@ def caveat(run: RunFolder, stands: Standing, images: dict[str, int], published: 
     return f"Not the paper's own run: {'; '.join(reasons)}. So nothing follows for the paper." if reasons else ""
 
 
+def aps_of(
+    finished: dict[str, RunFolder], stands: Standing
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, str]]:
+    """Side, row to the APs of the sides that are finished, and what makes those of the others."""
+    ap, lacking = {}, {}
+    if absent := [side for side in SIDES if side not in finished]:
+        targets = " ".join(f"{side}-reproduce" for side in absent)
+        lacking["metrics"] = f"Not finished on both sides: run `make {targets}`"
+    for side, run in finished.items():
+        try:
+            found = run.json("metrics", "metrics")
+            ap[side] = {row: in_order(found[row], stands) for row in ROWS}
+        except UserError as error:
+            lacking["metrics"] = str(error)
+    return ap, lacking
+
+
 def comparison(path: Path, runs: dict[str, RunFolder]) -> tuple[dict[str, Any] | None, dict[str, str]]:
     """compare.json's end-to-end figures, where it is of what lies in the run's folder now; else what makes it."""
     file, remedy = path / "compare.json", "run `make seeds compare`"
     if not file.is_file():
         return None, {"end_to_end": f"Not compared yet: {remedy}"}
-    found = read_json(file)
-    try:
+
+    def read(found: Any) -> tuple[dict[str, Any] | None, str]:
         if found["schema_version"] != SCHEMA_VERSION:
-            return None, {"end_to_end": f"compare.json is of another version: {remedy}"}
+            return None, f"compare.json is of another version: {remedy}"
         for side, letter in LETTERS.items():
             if side not in runs or found["runs"][letter][0]["stages"] != stage_digests(runs[side]):
-                return None, {"end_to_end": f"compare.json is of another run than {side}/: {remedy}"}
-        summary = found["end_to_end"]
-    except (LookupError, TypeError) as error:
-        raise UserError(f"{file} is not what `make compare` writes ({error!r}): run `make compare` again") from None
-    return summary, {} if summary else {"end_to_end": f"compare.json has no end-to-end figures: {remedy}"}
+                return None, f"compare.json is of another run than {side}/: {remedy}"
+        if not (summary := found["end_to_end"]):
+            return None, f"compare.json has no end-to-end figures: {remedy}"
+        int(summary["seeds"])
+        for letter in LETTERS.values():
+            for row in ROWS:
+                mean_text(summary["map"][letter][row]), len(summary["map"][letter][row]["seeds"])
+            entry = summary["ours_minus_baseline_lr"][letter]
+            list(map(finite, (entry["difference"], *entry["overall"]["interval_95"]))), entry["certain"]
+            gain_or_loss(entry)
+        return summary, ""
+
+    return or_why(lambda: read_optional(file, read, "compare"), "end_to_end")
 
 
 def grids_of(out: Path, stands: Standing) -> tuple[Grids | None, dict[str, str]]:
@@ -144,12 +173,16 @@ def grids_of(out: Path, stands: Standing) -> tuple[Grids | None, dict[str, str]]
     file, remedy = out / "table2.json", "run `make grid`"
     if not file.is_file():
         return None, {"grid": f"Not made yet: {remedy}"}
-    grids, remarks = read_grid(file, len(stands.classes))
-    if remarks[:1] != stands.remarks[:1]:  # the first tells profile, specification and images
-        return None, {"grid": f"{file.name} is of another specification: {remedy}"}
-    if not any(grids.values()):
-        return None, {"grid": f"No mAP in {file.name} says anything: {remedy} with other N1= and N2="}
-    return grids, {}
+
+    def read() -> tuple[Grids | None, str]:
+        grids, remarks = read_grid(file, len(stands.classes))
+        if remarks[:1] != stands.remarks[:1]:  # the first tells profile, specification and images
+            return None, f"{file.name} is of another specification: {remedy}"
+        if not any(grids.values()):
+            return None, f"No mAP in {file.name} says anything: {remedy} with other N1= and N2="
+        return grids, ""
+
+    return or_why(read, "grid")
 
 
 def figures_of(out: Path, stands: Standing) -> tuple[Figures | None, dict[str, str]]:
@@ -157,15 +190,31 @@ def figures_of(out: Path, stands: Standing) -> tuple[Figures | None, dict[str, s
     file, remedy = out / "figures.json", "run `make figures`"
     if not file.is_file():
         return None, {"figures": f"Not made yet: {remedy}"}
-    document = read_json(file)
+
+    def read(document: Any) -> tuple[Figures | None, str]:
+        if document["remarks"][:1] != stands.remarks[:1]:
+            return None, f"{file.name} is of another specification: {remedy}"
+        return {figure: list(map(panel, panels)) for figure, panels in document["figures"].items()}, ""
+
+    return or_why(lambda: read_optional(file, read, "figures"), "figures")
+
+
+def panel(found: dict[str, Any]) -> dict[str, Any]:
+    """A picture's numbers; ValueError and the like where they are none."""
+    knn, images, silhouette = finite(found["knn"]), int(found["images"]), found["silhouette"]
+    if not (0 <= knn <= 1 and images > 0):
+        raise ValueError(f"{knn} of {images} images is no share")
+    silhouette = None if silhouette is None else finite(silhouette)
+    return {"features": str(found["features"]), "knn": knn, "images": images, "silhouette": silhouette}
+
+
+def or_why(read: Callable[[], tuple[Part | None, str]], part: str) -> tuple[Part | None, dict[str, str]]:
+    """What `read` reads, or under the part's name why it is not taken, which a malformed file is as well."""
     try:
-        figures = {figure: [dict(panel) for panel in panels] for figure, panels in document["figures"].items()}
-        for panel in (panel for panels in figures.values() for panel in panels):
-            float(panel["knn"]), int(panel["images"]), panel["silhouette"], panel["features"]
-        same = document["remarks"][:1] == stands.remarks[:1]
-    except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{file} is not what `make figures` writes ({error!r}): run `make figures` again") from None
-    return (figures, {}) if same else (None, {"figures": f"{file.name} is of another specification: {remedy}"})
+        found, why = read()
+    except UserError as error:
+        found, why = None, str(error)
+    return found, {part: why} if why else {}
 
 
 def width(run: RunFolder, stage: str, ending: str) -> int:

@@ -120,3 +120,10 @@ def effect_text(effect: Mapping[str, Any]) -> str:
         return "0"
     doubt = "" if effect["certain"] else " ?"
     return f"{number(effect['difference'], signed=True)} [{low:+.2f}, {high:+.2f}]{doubt}"
+
+
+def told_rows(effects: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The rows of Table 1 that an alternative's effect is told of: Ours always, and a baseline where it moves at all,
+    be it in resamples alone. effects : row to `effect`."""
+    moving = {row for row, found in effects.items() if found["difference"] or any(found["interval_95"])}
+    return [row for row in reversed(ROWS) if row == "ours" or row in moving]

@@ -11,7 +11,7 @@ from typing import Any
 
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.effects import effect_text
+from audit.decisions.effects import effect_text, told_rows
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command
@@ -94,10 +94,9 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
         elif "reason" in entry:
             told.append(f"`{one.name}` {NOT_MEASURED}: {entry['reason']}")
         else:
-            rows = [row for row in reversed(ROWS) if row == "ours" or effect_text(entry["effect"][row]) != "0"]
-            told.append(
-                f"`{one.name}` " + ", ".join(f"{ROW_NAMES[row]} {effect_text(entry['effect'][row])}" for row in rows)
-            )
+            effects = entry["effect"]
+            rows = [f"{ROW_NAMES[row]} {effect_text(effects[row])}" for row in told_rows(effects)]
+            told.append(f"`{one.name}` {', '.join(rows)}")
     return "; ".join(told)
 
 
@@ -177,6 +176,28 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
     return problems
 
 
+def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The alternatives that can be measured and of which a data set's sensitivity.json has neither a figure nor why
+    there is none."""
+    problems = []
+    for name, found in ((name, files["sensitivity"]) for name, files in results.items() if "sensitivity" in files):
+        profile = found["subject"]["profile"]
+        answered = {
+            (entry["decision"], entry["alternative"], entry["what"])
+            for entry in found["entries"]
+            if entry.get("effect") or entry.get("reason")
+        }
+        lacking = [
+            f"{one.decision} {one.name}"
+            for decision in decisions
+            for one in decision.alternatives
+            if not one.reason and one.profile in ("", profile) and (one.decision, one.name, one.told) not in answered
+        ]
+        if lacking:
+            problems.append(f"docs/results/{name}/sensitivity.json has no figure for {', '.join(lacking)}")
+    return problems
+
+
 def take(item: str) -> None:
     """Copy what a run has of sensitivity.json and controls.json into docs/results; item : NAME=RUN."""
     name, _, run = item.partition("=")
@@ -210,7 +231,9 @@ def main() -> int:
     problems += ["docs/ledger.md is not what its sources say"] if LEDGER.read_text(encoding="utf-8") != text else []
     for problem in problems:
         print(f"stale: {problem}: run `make ledger`", file=sys.stderr)
-    return 1 if problems else 0
+    for problem in (lacking := unmeasured(decisions, results)):
+        print(f"unmeasured: {problem}: run `make sensitivity ledger`", file=sys.stderr)
+    return 1 if problems or lacking else 0
 
 
 if __name__ == "__main__":

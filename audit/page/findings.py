@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from audit.claims.claims import Claim, claims
+from audit.claims.optional import finite
 from audit.decisions.decisions import OWNERS, Decision
+from audit.decisions.effects import told_rows
 from audit.page import charts
 from audit.page.subject import Subject
 from audit.page.tables import INTERVAL_HEAD, Cell, Chart, Part, Table, decimal, interval, whole, words
@@ -111,8 +114,7 @@ def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[s
             continue
         for name, entry in entries.items():
             effect = entry.get("effect") or {}
-            moved = [row for row in ROWS if row == "ours" or (effect.get(row) or {}).get("difference")]
-            for row in reversed(moved):
+            for row in told_rows(effect) if effect else ["ours"]:
                 cells = [words(text) for text in (*about, name, ROW_NAMES[row] if effect else "")]
                 rows.append([*cells, *effect_cells(effect.get(row), entry.get("reason", ""))])
     return rows
@@ -120,19 +122,25 @@ def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[s
 
 def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -> Part:
     """Every decision with its alternatives, and what each does to mAP on each run."""
-    results = {subject.name: subject.measured("sensitivity") for subject in subjects}
-    rows = decision_rows(decisions, {name: found for name, (found, _) in results.items()})
-    panels = {name: lines for name, (found, _) in results.items() if (lines := forest_lines(found))}
+
+    def read(found: dict[str, Any], where: str, name: str) -> tuple[dict[str, Any], dict[str, charts.Span], str]:
+        decision_rows(decisions, {name: found})  # of this run alone, so that a malformed file costs no other run
+        return found, forest_lines(found), measured_note(name, found, where)
+
+    told = {one.name: one.measured("sensitivity", partial(read, name=one.name)) for one in subjects}
+    measured = {name: made for name, (made, _) in told.items() if made is not None}
+    lacking = {name: why for name, (made, why) in told.items() if made is None}
+    rows = decision_rows(decisions, {name: measured[name][0] if name in measured else None for name in told})
     head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
     counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
     notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
-    notes += [measured_note(name, found, where) for name, (found, where) in results.items()]
-    missing = " ".join(f"{name}: {where}." for name, (found, where) in results.items() if found is None)
+    notes += [note for _, _, note in measured.values()]
+    missing = " ".join(f"{name}: {why}." for name, why in lacking.items())
     ledger = Table("decision-ledger", "Decisions, alternatives and their effect on mAP (percent)", head, rows, 5)
     body: list[list[Chart | Table]] = [[ledger]]
-    if panels:
-        told = "; ".join(f"{name}, {far_text(lines)}" for name, lines in panels.items())
-        alt = f"What each alternative changes the mAP of Ours by, in percent, with 95 % intervals; {HOLLOW}. {told}."
+    if panels := {name: lines for name, (_, lines, _) in measured.items() if lines}:
+        far = "; ".join(f"{name}, {far_text(lines)}" for name, lines in panels.items())
+        alt = f"What each alternative changes the mAP of Ours by, in percent, with 95 % intervals; {HOLLOW}. {far}."
         body.insert(0, [Chart(alt, charts.forest("decisions", panels))])
     return Part("decisions", "The decisions", notes, body, missing)
 
@@ -153,8 +161,8 @@ def forest_lines(found: Mapping[str, Any] | None) -> dict[str, charts.Span]:
 
 def span(found: Mapping[str, Any]) -> charts.Span:
     """A difference for a chart."""
-    low, high = found["interval_95"]
-    return charts.Span(found["difference"], low, high, found["certain"])
+    value, low, high = map(finite, (found["difference"], *found["interval_95"]))
+    return charts.Span(value, low, high, found["certain"])
 
 
 def far_text(lines: Mapping[str, charts.Span]) -> str:
@@ -163,10 +171,8 @@ def far_text(lines: Mapping[str, charts.Span]) -> str:
     return f"{len(lines)} alternatives, the greatest effect {farthest.value:+.2f} of {label}"
 
 
-def measured_note(name: str, found: Mapping[str, Any] | None, where: str) -> str:
+def measured_note(name: str, found: Mapping[str, Any], where: str) -> str:
     """What a run's figures are of, in a sentence."""
-    if found is None:
-        return f"{name}: {where}."
     base = ", ".join(f"{ROW_NAMES[row]} {found['base'][row]:.2f}" for row in ROWS if row in found.get("base", {}))
     seeds = len(found["seeds"])
     return (
@@ -177,35 +183,44 @@ def measured_note(name: str, found: Mapping[str, Any] | None, where: str) -> str
 
 def controls_part(subjects: Sequence[Subject]) -> Part:
     """Every run's controls, and what they allow one to conclude."""
-    notes, points, missing = [], [], []
-    body: list[list[Chart | Table]] = []
+    told = {one.name: one.measured("controls", partial(controls_of, one)) for one in subjects}
+    parts = [made for made, _ in told.values() if made is not None]
+    missing = " ".join(f"{name}: {why}." for name, (made, why) in told.items() if made is None)
+    return Part(
+        "controls",
+        "The controls",
+        notes=[note for part in parts for note in part.notes],
+        body=[row for part in parts for row in part.body],
+        missing=missing,
+        points=[point for part in parts for point in part.points],
+    )
+
+
+def controls_of(subject: Subject, found: Mapping[str, Any], where: str) -> Part:
+    """One run's controls; `where` : the file that they are of."""
     head = ["control", "what", "seeds", "mAP", "±", *(f"{of}: {name}" for of in ("minus Baseline-LR", "minus Ours")
                                                       for name in INTERVAL_HEAD)]  # fmt: skip
-    for subject in subjects:
-        found, where = subject.measured("controls")
-        if found is None:
-            missing.append(f"{subject.name}: {where}.")
-            continue
-        base, ours = found["baseline_lr"], found["ours"]["mean"]
-        notes.append(measured_note(subject.name, found, where))
-        notes.append(f"{subject.name}: Baseline-LR {base:.2f}, Ours {ours:.2f}.")
-        points += [f"{subject.name}: {sentence}" for sentence in found["conclusions"]]
-        rows = []
-        panels: dict[str, dict[str, charts.Span]] = {"minus Baseline-LR": {}, "minus Ours": {}}
-        for row in found["rows"]:
-            measures = [whole(len(row["map"]["seeds"])), decimal(row["map"]["mean"]), decimal(row["map"]["spread"])]
-            both = row["minus_baseline_lr"], row["minus_ours"]
-            rows.append([words(row["title"]), words(row["what"]), *measures, *(c for d in both for c in interval(d))])
-            for panel, one in zip(panels.values(), both, strict=True):
-                panel[row["title"]] = span(one)
-        told = "; ".join(
-            f"{row['title']} {row['map']['mean']:.1f}, {row['minus_baseline_lr']['difference']:+.1f} to Baseline-LR, "
-            f"{row['minus_ours']['difference']:+.1f} to Ours"
-            for row in found["rows"]
-        )
-        name = f"controls{subject.suffix or '-first'}"
-        alt = f"mAP of the controls on {subject.name}, percent: {told}."
-        caption = f"Controls on {subject.name}: differences of mAP with 95 % intervals; {HOLLOW}."
-        chart = Chart(alt, charts.forest(name, panels), caption=caption)
-        body += [[chart], [Table(f"{name}-table", f"Controls, {subject.name}", head, rows)]]
-    return Part("controls", "The controls", notes, body, " ".join(missing), points=points)
+    notes = [
+        measured_note(subject.name, found, where),
+        f"{subject.name}: Baseline-LR {found['baseline_lr']:.2f}, Ours {found['ours']['mean']:.2f}.",
+    ]
+    rows = []
+    panels: dict[str, dict[str, charts.Span]] = {"minus Baseline-LR": {}, "minus Ours": {}}
+    for row in found["rows"]:
+        measures = [whole(len(row["map"]["seeds"])), decimal(row["map"]["mean"]), decimal(row["map"]["spread"])]
+        both = row["minus_baseline_lr"], row["minus_ours"]
+        rows.append([words(row["title"]), words(row["what"]), *measures, *(c for d in both for c in interval(d))])
+        for panel, one in zip(panels.values(), both, strict=True):
+            panel[row["title"]] = span(one)
+    told = "; ".join(
+        f"{row['title']} {row['map']['mean']:.1f}, {row['minus_baseline_lr']['difference']:+.1f} to Baseline-LR, "
+        f"{row['minus_ours']['difference']:+.1f} to Ours"
+        for row in found["rows"]
+    )
+    name = f"controls{subject.suffix or '-first'}"
+    alt = f"mAP of the controls on {subject.name}, percent: {told}."
+    caption = f"Controls on {subject.name}: differences of mAP with 95 % intervals; {HOLLOW}."
+    chart = Chart(alt, charts.forest(name, panels), caption=caption)
+    table = Table(f"{name}-table", f"Controls, {subject.name}", head, rows)
+    points = [f"{subject.name}: {sentence}" for sentence in found["conclusions"]]
+    return Part(name, caption, notes, [[chart], [table]], points=points)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from audit.claims.arithmetic import candidates, likeness, moved, ranks, row_means
 from audit.claims.facts import Facts, read_facts
+from audit.claims.paper_rules import likeness_text
 from audit.page import charts
 from audit.page.findings import Checked, verdict
 from audit.page.tables import Chart, Part, Table, decimal, whole, words
@@ -63,10 +64,8 @@ def pattern_chart(facts: Facts, published: Published) -> Chart:
         for one in moved(published, facts.image_level)
     )
     alt = (
-        "AP per class in percent of the paper's Baseline-HR and of published results of whole images. Rank correlation "
-        f"of the paper with these {min(like.with_each.values()):.2f} to {max(like.with_each.values()):.2f}, of these "
-        f"among themselves {min(like.among.values()):.2f} to {max(like.among.values()):.2f}. "
-        f"Ranked far higher by the paper: {far or 'no class'}."
+        "AP per class in percent of the paper's Baseline-HR and of published results of whole images. "
+        f"{likeness_text(like)} Ranked far higher by the paper: {far or 'no class'}."
     )
     return Chart(alt, charts.dots(ANCHOR, list(published.names.values()), {"": series(facts, published)}))
 

@@ -2,24 +2,24 @@
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.claims.optional import read_optional
 from audit.page import charts
 from audit.page.subject import SIDES, Subject
 from audit.page.tables import Chart, Part, Table, decimal, whole, words
 from compare.report import ROW_NAMES
-from experiment.artifacts import read_json
 from experiment.errors import UserError
 from paper.published import PERCENT
 from paper.table1 import OUT, minus, table1
 from paper.text import NONE
 
 PUBLISHED = "paper"
+FIGURES = "Figures 1 and 3: t-SNE of the features"
 BLOB_NAMES = {"fc2": "second layer, N2-D", "fc1": "first layer, N1-D"}
-# What reading a file of another form raises.
-MALFORMED = (LookupError, TypeError, AttributeError, ValueError)
+PER_CLASS = "per-class"  # the id of Table 1's picture
 
 
 def per_class(subject: Subject) -> Part:
@@ -55,7 +55,7 @@ def per_class(subject: Subject) -> Part:
         f"{worst:.2f} apart at most ({where})."
     )
     anchor = subject.anchor("table1")
-    chart = Chart(alt, charts.dots(anchor, names, panels), anchor=subject.anchor("per-class"))
+    chart = Chart(alt, charts.dots(anchor, names, panels), anchor=subject.anchor(PER_CLASS))
     tables = [
         Table(subject.anchor("ap"), "AP per class, 11-point, percent", ["class", *columns], rows),
         Table(subject.anchor("area"), "mAP by the area under the curve, percent", ["", *SIDES.values()], area),
@@ -70,12 +70,12 @@ def table2(subject: Subject) -> Part:
     if not path.is_file():
         told = f"The grid has not been trained yet: `{subject.command('grid')}` writes {OUT}/table2.json of the run."
         return Part(anchor, title, missing=told)
-    try:
-        found = read_json(path)
+
+    def make(found: dict[str, Any]) -> Part:
         require_own(subject, found["remarks"], path, "grid")
         return grid_part(subject, found)
-    except MALFORMED:
-        raise UserError(f"{path} is of another version: `{subject.command('grid')}`") from None
+
+    return read_optional(path, make, "grid")
 
 
 def require_own(subject: Subject, remarks: Sequence[str], path: Path, target: str) -> None:
@@ -130,37 +130,37 @@ def reasons(entries: Iterable[dict[str, Any]]) -> list[str]:
 
 def figures(subject: Subject) -> Part:
     """Figures 1 and 3, t-SNE of the features, and what stands beside them in the original space."""
-    anchor, title = subject.anchor("figures"), "Figures 1 and 3: t-SNE of the features"
     folder = subject.path / OUT
     pictures = {name: folder / f"{name}.svg" for name in ("figure1", "figure3")}
     if not all(path.is_file() for path in (folder / "figures.json", *pictures.values())):
         told = f"Not drawn yet: `{subject.command('figures')}` writes {OUT}/figure1.svg, figure3.svg and figures.json."
-        return Part(anchor, title, missing=told)
-    found = read_json(folder / "figures.json")
-    try:
-        require_own(subject, found["remarks"], folder / "figures.json", "figures")
-        rows, alts = [], {}
-        for figure, panels in found["figures"].items():
-            sentences = []
-            for p in panels:
-                knn, chance = PERCENT * p["knn"], PERCENT * p["chance"]
-                counts = [whole(p[key]) for key in ("dimension", "images", "classes")]
-                measures = [decimal(knn, 1), decimal(chance, 1), decimal(p["silhouette"], 3)]
-                rows.append([words(figure), words(p["features"]), *counts, *measures])
-                silhouette = "" if p["silhouette"] is None else f", silhouette {p['silhouette']:+.3f}"
-                sentences.append(
-                    f"{p['features']}: {found['neighbours']}-NN {knn:.1f} %, chance {chance:.1f} %{silhouette}"
-                )
-            name = figure.replace("figure", "Figure ")
-            alts[figure] = f"{name}, t-SNE pictures of {len(panels)} feature sets. {'; '.join(sentences)}."
-    except MALFORMED:
-        raise UserError(f"{folder / 'figures.json'} is of another version: `{subject.command('figures')}`") from None
+        return Part(subject.anchor("figures"), FIGURES, missing=told)
+    return read_optional(folder / "figures.json", lambda found: figures_part(subject, found, pictures), "figures")
+
+
+def figures_part(subject: Subject, found: dict[str, Any], pictures: Mapping[str, Path]) -> Part:
+    """The part, from figures.json; pictures : figure to its file."""
+    require_own(subject, found["remarks"], subject.path / OUT / "figures.json", "figures")
+    rows, alts = [], {}
+    for figure, panels in found["figures"].items():
+        sentences = []
+        for p in panels:
+            knn, chance = PERCENT * p["knn"], PERCENT * p["chance"]
+            counts = [whole(p[key]) for key in ("dimension", "images", "classes")]
+            measures = [decimal(knn, 1), decimal(chance, 1), decimal(p["silhouette"], 3)]
+            rows.append([words(figure), words(p["features"]), *counts, *measures])
+            silhouette = "" if p["silhouette"] is None else f", silhouette {p['silhouette']:+.3f}"
+            sentences.append(
+                f"{p['features']}: {found['neighbours']}-NN {knn:.1f} %, chance {chance:.1f} %{silhouette}"
+            )
+        name = figure.replace("figure", "Figure ")
+        alts[figure] = f"{name}, t-SNE pictures of {len(panels)} feature sets. {'; '.join(sentences)}."
     drawn = [Chart(alts.get(name, name), uri=picture_uri(path.read_text("utf-8"))) for name, path in pictures.items()]
     head = ["figure", "features", "dimension", "images", "classes", f"{found['neighbours']}-NN, %", "chance, %"]
-    title_ = "Separation in the original space"
-    table = Table(subject.anchor("separation"), title_, [*head, "silhouette"], rows)
+    table = Table(subject.anchor("separation"), "Separation in the original space", [*head, "silhouette"], rows)
     note = "t-SNE makes clusters out of noise as well; what counts are the numbers, which are of the original space."
-    return Part(anchor, title, [*found["remarks"], note], [*[[one] for one in drawn], [table]])
+    notes = [*found["remarks"], note]
+    return Part(subject.anchor("figures"), FIGURES, notes, [*[[one] for one in drawn], [table]])
 
 
 def picture_uri(svg: str) -> str:

@@ -1,5 +1,6 @@
 """What was run, as a part of the report: commands, times, memory, versions, machines and hashes, from the manifests."""
 
+from audit.claims.commands import report_command
 from audit.page.subject import SIDES, Subject
 from audit.page.tables import Part, Table, decimal, whole, words
 from compare.comparable import surroundings
@@ -14,8 +15,8 @@ def run_part(subject: Subject) -> Part:
     seconds = {side: sum(times(subject, side).values()) for side in SIDES}
     told = ", ".join(f"{name} {seconds[side]:,.0f} s" for side, name in SIDES.items())
     notes = [
-        f"Seconds of all stages together: {told}. Where a path/to/ stands, put your own; the hashes tell whether it is "
-        "the same."
+        f"Seconds of all stages together: {told}. The paths are those of this run, from the project's folder on where "
+        "they are in it; the hashes tell whether another file is the same."
     ]
     tables = [stage_table(subject), surroundings_table(subject), hash_table(subject)]
     return Part(subject.anchor("run"), "What was run", notes, [[table] for table in tables], commands=commands(subject))
@@ -35,7 +36,7 @@ def commands(subject: Subject) -> list[str]:
     ):
         if (subject.path / path).is_file():
             lines.append(subject.command(target))
-    return [*lines, f"make report RUN=runs/{subject.path.name}"]
+    return [*lines, report_command(subject.path)]
 
 
 def times(subject: Subject, side: str) -> dict[str, float]:

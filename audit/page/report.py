@@ -43,7 +43,7 @@ def page(paths: Sequence[Path]) -> str:
 
     Raises `UserError` where a run lacks a side or its compare.json, or two are called the same.
     """
-    subjects = [read_subject(path, i == 0) for i, path in enumerate(paths)]
+    subjects = [read_subject(path, i) for i, path in enumerate(paths, start=1)]
     if len({subject.name for subject in subjects}) < len(subjects):
         raise UserError(f"two runs are called {', '.join(subject.name for subject in subjects)}: name each once")
     checked = [findings.check(subject) for subject in subjects]
@@ -94,7 +94,8 @@ def comparison_chapter(subject: Subject) -> Chapter:
         ("figures", "Figures 1 and 3", paper_parts.figures),
         ("run", "What was run", run_part),
     )
-    parts = [subject.optional(anchor, title, make) for anchor, title, make in makers]
+    inner = {"table1": [paper_parts.PER_CLASS]}
+    parts = [subject.optional(anchor, title, make, inner.get(anchor, ())) for anchor, title, make in makers]
     return Chapter(subject.anchor("comparison"), f"The comparison: {subject.name}", parts)
 
 

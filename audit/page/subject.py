@@ -1,26 +1,25 @@
 """A run that is reported: its folder, its comparison, and how its profile, data and weights stand to the paper's."""
 
-import json
 import re
-import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from audit.claims.commands import command, complete
+from audit.claims.optional import read_optional
 from audit.page.tables import Part, Table, words
 from compare.check import SCHEMA_VERSION
 from compare.pair import stage_digests
 from experiment.artifacts import RunFolder, read_json
 from experiment.errors import UserError
-from experiment.spec import read_profile
 from paper.published import Published, read_published
 from paper.standing import Standing, differing_keys, lacks_annotations, standing
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 SIDES = {"caffe": "Caffe", "torch": "port"}
+Made = TypeVar("Made")
 OWN, STAND_IN = "the paper's own", "a stand-in"
-SHORTENED = ("index.limit", "transfer.stepsize", "transfer.max_iter", "transfer.snapshots", "clusters.k", "transfer.n2")
 
 
 @dataclass(frozen=True)
@@ -49,45 +48,26 @@ class Subject:
         return name + self.suffix
 
     def command(self, *targets: str) -> str:
-        """The line that makes `targets` of this run; where a file of the user's is needed, it names path/to/<file>."""
-        spec = self.spec
-        profile, _, limit = spec["profile"].partition(", ")
-        variables = [] if profile == "embedded" else [f"PROFILE={profile}"]
-        devkit, weights = (Path(spec["external"][name]["path"]) for name in ("devkit", "weights"))
-        folder = devkit.parent.name if devkit.name == "VOC2007" else devkit.name
-        default = profile
-        if not (profile == "embedded" and folder == "embedded-devkit"):
-            variables.append(f"DEVKIT=path/to/{folder}")
-            default += f"-{folder}"
-        if "shipped" not in spec["external"]["weights"].get("origin", ""):
-            variables.append(f"WEIGHTS=path/to/{weights.name}")
-        if mean := spec["external"].get("mean"):
-            variables.append(f"MEAN=path/to/{Path(mean['path']).name}")
-        if limit:
-            variables.append(limit)
-            default += f"-limit{limit.partition('=')[2]}"
-        if overridden := overrides(spec):
-            variables.append(f"SET={' '.join(overridden)}")
-        if self.path.name != default:
-            variables.append(f"RUN=runs/{self.path.name}")
-        return shlex.join(["make", *targets, *variables])
+        """The line that makes `targets` of this run (`audit.claims.commands.command`)."""
+        return command(self.path, self.spec, *targets)
 
-    def optional(self, anchor: str, title: str, make: Callable[["Subject"], Part]) -> Part:
-        """The part that `make` gives, or, where it cannot, one that says why."""
+    def optional(self, anchor: str, title: str, make: Callable[["Subject"], Part], inner: Sequence[str] = ()) -> Part:
+        """The part that `make` gives, or, where it cannot, one that says why; `inner` : anchors that it has inside."""
         try:
             return make(self)
         except UserError as error:
-            return Part(self.anchor(anchor), title, missing=self.local(str(error)))
+            anchors = [self.anchor(name) for name in inner]
+            return Part(self.anchor(anchor), title, missing=self.local(str(error)), inner=anchors)
 
     def local(self, text: str) -> str:
-        """A text with the paths of this run's folder told from that folder on."""
+        """A text with the paths of this run's folder told from that folder on, and its commands whole."""
         for root in (str(self.path), str(Path(self.comparison["runs"]["a"][0]["path"]).parent)):
             text = text.replace(f"{root}/", "")
-        return text
+        return complete(text, self.path, self.spec)
 
-    def measured(self, file: str) -> tuple[dict[str, Any] | None, str]:
-        """What `file` ("controls", "sensitivity") found of this run, and where it stands; None and what makes it where
-        it was not measured with this specification."""
+    def measured(self, file: str, make: Callable[[dict[str, Any], str], Made]) -> tuple[Made | None, str]:
+        """What `make` makes of what `file` ("controls", "sensitivity") found of this run and where it stands, and that
+        place; None and what makes the file where it is malformed, or was not measured with this specification."""
         told = f"not measured yet: `{self.command(file)}` does it"
         for path, name in (
             (self.path / file / f"{file}.json", f"{file}/{file}.json of the run"),
@@ -95,18 +75,25 @@ class Subject:
         ):
             if not path.is_file():
                 continue
-            found = read_json(path)
-            if isinstance(found, dict) and found.get("schema_version") == 1:
-                if found["spec_sha256"] == self.spec["sha256"]:
-                    return found, name
-                told = f"{name} is of another specification: `{self.command(file)}` measures it anew"
-            else:
-                told = f"{name} is of another version: `{self.command(file)}` measures it anew"
+
+            def read(found: dict[str, Any], name: str = name) -> tuple[Made | None, str]:
+                if found.get("schema_version") != 1:
+                    return None, f"{name} is of another version: `{self.command(file)}` measures it anew"
+                if found["spec_sha256"] != self.spec["sha256"]:
+                    return None, f"{name} is of another specification: `{self.command(file)}` measures it anew"
+                return make(found, name), name
+
+            try:
+                made, told = read_optional(path, read, file)
+            except UserError as error:
+                return None, self.local(str(error).replace(str(path), name))
+            if made is not None:
+                return made, told
         return None, told
 
 
-def read_subject(path: Path, first: bool = True) -> Subject:
-    """A run's folder, with caffe/, torch/ and compare.json in it; `first` : whether the page begins with it.
+def read_subject(path: Path, position: int = 1) -> Subject:
+    """A run's folder, with caffe/, torch/ and compare.json in it; `position` : which one of the page it is, from 1.
 
     Raises `UserError` where one of these is missing, or compare.json is not of what lies there now.
     """
@@ -129,20 +116,9 @@ def read_subject(path: Path, first: bool = True) -> Subject:
     if spec["sha256"] != comparison["spec_sha256"]:
         raise UserError(f"{file} is of another specification than {path / 'caffe'}: run `make compare` again")
     name = path.name.removeprefix(f"{spec['profile'].partition(',')[0]}-")
-    suffix = "" if first else f"-{re.sub('[^A-Za-z0-9]+', '-', path.name)}"
+    # The position keeps ids apart: names may be alike but for their signs, or make an id that a part has inside.
+    suffix = "" if position == 1 else f"-{position}-{re.sub('[^A-Za-z0-9]+', '-', path.name)}"
     return Subject(name, suffix, path, sides, comparison, standing(sides["torch"], published), published)
-
-
-def overrides(spec: dict[str, Any]) -> list[str]:
-    """Every "section.key=value" that is not the profile's, but for those that LIMIT= changed."""
-    profile, _, limit = spec["profile"].partition(",")
-    values, _ = read_profile(profile)
-    return [
-        f"{section}.{key}={value if isinstance(value, str) else json.dumps(value, separators=(',', ':'))}"
-        for section, table in spec["values"].items()
-        for key, value in table.items()
-        if value != values.get(section, {}).get(key) and not (limit and f"{section}.{key}" in SHORTENED)
-    ]
 
 
 def standing_of(subject: Subject) -> list[tuple[str, str, str, str]]:

@@ -71,10 +71,16 @@ def on_page(text: str, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" aria-hidden="true">', text, count=1)
-    text = re.sub(r' id="([^"]*)"', rf' id="{name}-\1"', text)
-    text = re.sub(r'(xlink:)?href="#([^"]*)"', rf'href="#{name}-\2"', text)
-    text = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", text)
-    text = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--font)", text)
+    # In the tags alone: a class that is called #010101 or id="x" keeps its name.
+    return re.sub(r"<[^<>]*>", lambda tag: tag_on_page(tag[0], name), text).strip()
+
+
+def tag_on_page(tag: str, name: str) -> str:
+    """A tag with its ids and references beginning with `name`, and with the page's font and colours."""
+    tag = re.sub(r' id="([^"]*)"', rf' id="{name}-\1"', tag)
+    tag = re.sub(r'(xlink:)?href="#([^"]*)"', rf'href="#{name}-\2"', tag)
+    tag = re.sub(r"url\(#([^)]*)\)", rf"url(#{name}-\1)", tag)
+    tag = re.sub(r"(font(?:-family)?: [^;\"]*?)'DejaVu Sans'[^;\"]*", r"\1var(--font)", tag)
     for colour, there in ON_PAGE.items():
-        text = text.replace(colour, there)
-    return text.strip()
+        tag = tag.replace(colour, there)
+    return tag

@@ -179,6 +179,7 @@ class Part:
 
     body : rows of one picture or table, or of a picture and a table that stand beside each other in a wide window.
     missing : what it lacks and the command that makes that, "" where it is whole. commands : lines for a terminal.
+    points : a list before the sentences. inner : ids that links lead to and that nothing of the body has.
     """
 
     anchor: str
@@ -188,3 +189,4 @@ class Part:
     missing: str = ""
     commands: Sequence[str] = ()
     points: Sequence[str] = ()
+    inner: Sequence[str] = ()

@@ -1,14 +1,17 @@
 """The paper's own arithmetic, against closed forms, brute force, and counts added up by hand."""
 
 from dataclasses import replace
-from itertools import product
+from itertools import permutations, product
 
 import numpy as np
 import pytest
-from scipy.stats import rankdata
+from scipy.stats import rankdata, spearmanr
 
 from audit.claims.arithmetic import (
+    Correlation,
+    Likeness,
     candidates,
+    chance,
     correlation,
     drops,
     gains,
@@ -16,6 +19,7 @@ from audit.claims.arithmetic import (
     likeness,
     losers,
     moved,
+    networks,
     ranks,
     rounds_to,
     row_means,
@@ -86,19 +90,70 @@ def test_ranks_share_the_better_place_as_scipy_s_do():
     assert ranks(values) == rankdata(-np.array(values), method="min").tolist() == [2, 5, 2, 4, 1]
 
 
-def test_the_rank_correlation_is_the_closed_form_where_no_values_are_equal():
+def closed_form(one, two):
+    """Spearman's rank correlation of values of which no two are equal."""
+    squares = sum((a - b) ** 2 for a, b in zip(ranks(one), ranks(two), strict=True))
+    return 1 - 6 * squares / (len(one) * (len(one) ** 2 - 1))
+
+
+def test_the_rank_correlation_is_the_closed_form_and_its_range_that_of_every_class_left_out():
     random = np.random.default_rng(1)
-    one, two = random.permutation(20), random.permutation(20)
-    squares = sum((a - b) ** 2 for a, b in zip(ranks(one.tolist()), ranks(two.tolist()), strict=True))
-    assert correlation(one, two) == pytest.approx(1 - 6 * squares / (20 * (20**2 - 1)))
+    one, two = random.permutation(20).tolist(), random.permutation(20).tolist()
+    found, value = correlation(one, two), closed_form(one, two)
+    left_out = [closed_form(one[:i] + one[i + 1 :], two[:i] + two[i + 1 :]) for i in range(20)]
+    assert (found.value, found.low, found.high) == pytest.approx((value, min(left_out), max(left_out)))
+    equal = [1.0, 1.0, 2.0, 3.0]
+    assert correlation(equal, [2.0, 1.0, 4.0, 3.0]).value == pytest.approx(spearmanr(equal, [2, 1, 4, 3]).statistic)
 
 
-def test_baseline_hr_is_less_like_image_level_results_than_these_are_like_each_other():
+def test_the_chance_of_standing_apart_is_that_of_every_way_to_deal_the_places():
+    row, others = [1.0, 2.0, 4.0, 3.0], [[4.0, 3.0, 2.0, 1.0], [4.0, 2.0, 3.0, 1.0]]
+
+    def gap(rows):
+        first, second, third = rows
+        return pair(second, third) - max(pair(first, second), pair(first, third))
+
+    def pair(one, two):
+        return 0.0 if len(set(one)) == 1 or len(set(two)) == 1 else spearmanr(one, two).statistic
+
+    places = [rankdata(values) for values in (row, *others)]
+    columns = [list(permutations(column)) for column in zip(*places, strict=True)]
+    observed = gap(places)
+    dealt = [gap(list(zip(*choice, strict=True))) for choice in product(*columns)]
+    exact = np.mean([value >= observed - 1e-9 for value in dealt])
+    assert len(dealt) == 6**4 and 0 < exact < 1
+    assert chance(row, others, draws=20000) == pytest.approx(exact, abs=0.01)
+    assert chance(others[0], [others[0], others[1]], draws=99) > 0.3  # one of the others stands apart from none
+
+
+def test_results_of_one_network_count_once():
+    levels = FACTS_READ.image_level
+    of = networks(levels)
+    assert list(of) == ["OverFeat", "ResNet-50"] and of["ResNet-50"] == levels["resnet50"].ap
+    both = zip(levels["cnn_svm"].ap, levels["cnnaug_svm"].ap, strict=True)
+    assert of["OverFeat"] == pytest.approx([(a + b) / 2 for a, b in both])
+    again = {**levels, "again": replace(levels["resnet50"], title="again")}
+    one, two = (likeness(PUBLISHED.ap["baseline_hr"], found) for found in (levels, again))
+    assert (one.results, two.results) == (3, 4) and two == replace(one, results=4)
+
+
+def test_baseline_hr_is_less_like_each_network_than_these_are_like_each_other_whatever_class_is_left_out():
     found = likeness(PUBLISHED.ap["baseline_hr"], FACTS_READ.image_level)
-    assert all(0.51 < value < 0.56 for value in found.with_each.values()) and len(found.with_each) == 3
-    assert all(0.91 < value < 0.98 for value in found.among.values()) and len(found.among) == 3
-    assert found.apart
-    assert not likeness(FACTS_READ.image_level["resnet50"].ap, FACTS_READ.image_level).apart
+    assert all(0.45 < one.low < 0.52 < one.value < 0.55 < one.high < 0.65 for one in found.with_each.values())
+    (among,) = found.among.values()
+    assert 0.93 < among.low < among.value < among.high < 0.97 and 0.0001 < found.chance < 0.005
+    assert found.apart is True
+    assert likeness(FACTS_READ.image_level["resnet50"].ap, FACTS_READ.image_level).apart is False
+
+
+def test_what_hangs_on_one_class_or_may_be_chance_is_undecided():
+    low, high = Correlation(0.5, 0.4, 0.7), Correlation(0.9, 0.8, 0.95)
+
+    def apart(one, two, chance):
+        return Likeness(2, {"a": one}, {("a", "b"): two}, chance).apart
+
+    assert apart(low, high, 0.01) is True and apart(high, low, 0.01) is apart(low, low, 0.01) is False
+    assert apart(low, high, 0.2) is None and apart(low, replace(high, low=0.6), 0.01) is None
 
 
 def test_bottle_plant_and_tv_rank_far_higher_than_in_image_level_results():
@@ -124,6 +179,7 @@ def test_what_the_paper_prints_is_read_with_the_schedule_of_its_profile():
         ('"bottle", "sheep"', '"bottle", "goat"', "losers"),
         ("[88.5, ", "[", "one AP for each class"),
         ("[88.5, ", "[8.5, ", "whose mean is its mAP"),
+        ('network = "ResNet-50"', 'network = "OverFeat"', "results of two networks"),
         ("parts = [2501]", 'parts = ["2501"]', "whole number"),
         ("[paper]", "[paper", "put back"),
     ],

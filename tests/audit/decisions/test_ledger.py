@@ -7,7 +7,7 @@ import pytest
 
 from audit.decisions import ledger as command
 from audit.decisions.decisions import Alternative, Decision, read_decisions
-from audit.decisions.ledger import LEDGER, RESULTS, ledger, read_results, stale, table
+from audit.decisions.ledger import LEDGER, RESULTS, ledger, read_results, stale, table, unmeasured
 from experiment.artifacts import sha256_json
 from experiment.spec import read_profile
 from tests.conftest import user_error
@@ -116,7 +116,46 @@ def test_no_text_of_a_cell_breaks_its_table():
 def test_the_committed_ledger_is_what_its_sources_say():
     decisions, results = read_decisions(), read_results(RESULTS)
     assert LEDGER.read_text(encoding="utf-8") == ledger(decisions, results), "run `make ledger`"
-    assert stale(decisions, results) == []
+    assert stale(decisions, results) == [] and unmeasured(decisions, results) == []
+
+
+def test_an_alternative_that_can_be_measured_must_have_a_figure_or_a_reason_in_a_file_that_is_there():
+    only = [Decision("D1", "x", "paper", "one", "why", "two", (ONE, OTHER, NEVER, Alternative(
+        "D1", "elsewhere", "another profile's", set=("svm.c=3.0",), profile="paper")))]  # fmt: skip
+    assert unmeasured(only, {"embedded": {"sensitivity": SENSITIVITY, "controls": CONTROLS}}) == []
+    assert unmeasured(only, {"embedded": {"controls": CONTROLS}}) == []
+    figure, reason = SENSITIVITY["entries"]
+    for entries, lacking in (
+        ([figure], "D1 turned"),
+        ([reason], "D1 twice"),
+        ([], "D1 twice, D1 turned"),
+        ([{**figure, "what": "another"}, reason], "D1 twice"),
+    ):
+        results = {"embedded": {}, "caltech20-voc": {"sensitivity": {**SENSITIVITY, "entries": entries}}}
+        assert unmeasured(only, results) == [f"docs/results/caltech20-voc/sensitivity.json has no figure for {lacking}"]
+    own = [Decision("D1", "x", "paper", "one", "why", "two", (Alternative(
+        "D1", "own", "this profile's", set=("svm.c=3.0",), profile="embedded"),))]  # fmt: skip
+    assert len(unmeasured(own, {"embedded": {"sensitivity": SENSITIVITY}})) == 1
+
+
+def test_the_check_names_what_is_not_measured(elsewhere, tmp_path, capsys):
+    entries = [
+        {"decision": one.decision, "alternative": one.name, "what": one.told, "reason": "none has it"}
+        for decision in read_decisions()
+        for one in decision.alternatives
+        if not one.reason
+    ]
+    path = tmp_path / "results" / "embedded" / "sensitivity.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps({**SENSITIVITY, "entries": entries}))
+    assert elsewhere() == elsewhere("--check") == 0
+    path.write_text(json.dumps({**SENSITIVITY, "entries": entries[1:]}))
+    assert (elsewhere(), elsewhere("--check")) == (0, 1)
+    lacking = f"{entries[0]['decision']} {entries[0]['alternative']}"
+    assert capsys.readouterr().err == (
+        f"unmeasured: docs/results/embedded/sensitivity.json has no figure for {lacking}: "
+        "run `make sensitivity ledger`\n"
+    )
 
 
 @pytest.fixture
@@ -132,9 +171,8 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 def test_taken_results_are_written_and_a_changed_ledger_is_told(elsewhere, tmp_path, capsys):
-    for name, content in (("sensitivity", {**SENSITIVITY, "entries": []}), ("controls", CONTROLS)):
-        (tmp_path / "run" / name).mkdir(parents=True)
-        (tmp_path / "run" / name / f"{name}.json").write_text(json.dumps(content))
+    (tmp_path / "run" / "controls").mkdir(parents=True)
+    (tmp_path / "run" / "controls" / "controls.json").write_text(json.dumps(CONTROLS))
     assert elsewhere("--take", f"embedded={tmp_path / 'run'}") == 0
     assert json.loads((tmp_path / "results/embedded/controls.json").read_text()) == CONTROLS
     assert "PCA does as well." in (tmp_path / "ledger.md").read_text()

@@ -3,6 +3,7 @@
 import base64
 import csv
 import io
+import json
 import math
 import os
 import re
@@ -17,9 +18,11 @@ import pytest
 
 from audit.claims.claims import claims
 from audit.decisions.decisions import read_decisions
-from audit.page import charts, findings, outcome, paper_parts, report
+from audit.decisions.ledger import effects_cell
+from audit.page import charts, evidence, findings, outcome, paper_parts, report
 from audit.page.evidence import checks_of
 from audit.page.subject import read_subject
+from audit.page.svg import ON_PAGE
 from audit.page.tables import Cell, Table, csv_value, decimal, small, words
 from experiment.artifacts import read_json, write_json
 from experiment.errors import UserError, run_command
@@ -40,6 +43,7 @@ ANCHORS = (
     "decisions",
     "run",
 )
+SUFFIX = "-2-embedded-departs"  # of the second run's anchors
 
 
 @pytest.fixture(scope="session")
@@ -64,12 +68,17 @@ def told(text: str) -> str:
 # --- the page is whole ---
 
 
-def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_elements(page):
+def linked(page: Page) -> tuple[set[str], set[str]]:
+    """The ids of a page, each of which must be one element's, and those that its links lead to."""
     ids = [node.attributes["id"] for node in page.root.walk() if "id" in node.attributes]
     assert len(set(ids)) == len(ids)
     links = [node.attributes["href"] for node in page.root.walk() if node.attributes.get("href", "").startswith("#")]
-    assert {link[1:] for link in links} <= set(ids)
-    assert {*ANCHORS, "verdict", "claims"} <= set(ids) and len(links) > 40
+    return set(ids), {link[1:] for link in links}
+
+
+def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_elements(page):
+    ids, links = linked(page)
+    assert links <= ids and {*ANCHORS, "verdict", "claims"} <= ids and len(links) > 30
     for node in page.root.walk():
         for name in node.attributes.get("aria-labelledby", "").split():
             assert name in ids
@@ -77,7 +86,32 @@ def test_every_link_of_the_page_leads_to_an_id_of_it_and_every_id_is_one_element
 
 def test_the_second_runs_parts_have_anchors_of_their_own(page):
     for anchor in set(ANCHORS) - {"arithmetic", "controls", "decisions"}:
-        assert page.by_id(f"{anchor}-embedded-departs")
+        assert page.by_id(f"{anchor}{SUFFIX}")
+
+
+def test_every_link_leads_somewhere_where_every_part_fails(run, reported, monkeypatch):
+    for side in ("caffe", "torch"):
+        (run / side / "09-metrics" / "metrics.json").write_text("{}")
+        (run / side / "06-transfer" / "loss.npy").unlink()
+    for file in ("paper/table2.json", "paper/figures.json", "controls/controls.json", "sensitivity/sensitivity.json"):
+        (run / file).write_text("{")
+    monkeypatch.setattr(evidence, "checks_of", failing)
+    for paths in ([run, reported.departs], [reported.departs, run]):
+        page = Page(report.page(paths))
+        ids, links = linked(page)
+        assert links <= ids and len([link for link in links if link.startswith("per-class")]) == 2
+
+
+def failing(*arguments):
+    raise UserError("it is damaged")
+
+
+def test_names_of_runs_make_no_id_twice(run, reported):
+    # What each would be told by alone: as another's but for a sign, or as what an id of the first goes on with.
+    names = ("a b", "a-b", "first", "caption", "2-a-b")
+    copies = [shutil.copytree(run, run.parent / name, symlinks=True) for name in names]
+    ids, links = linked(Page(report.page([run, *copies])))
+    assert links <= ids and len([name for name in ids if name.startswith("table1-") and name.endswith("b")]) == 3
 
 
 def test_headings_are_in_order(page):
@@ -108,7 +142,7 @@ def test_what_comes_from_data_is_shown_as_text(html, page, reported):
 
 def test_the_same_runs_make_the_same_bytes(html, reported):
     program = (
-        "import sys; from pathlib import Path; from audit import report; "
+        "import sys; from pathlib import Path; from audit.page import report; "
         "sys.stdout.buffer.write(report.page([Path(path) for path in sys.argv[1:]]).encode())"
     )
     command = [sys.executable, "-c", program, str(reported.whole), str(reported.departs)]
@@ -124,7 +158,7 @@ def floats(values):
 
 
 def test_the_blobs_table_holds_the_comparisons_numbers(page, reported):
-    for run, suffix in ((reported.whole, ""), (reported.departs, "-embedded-departs")):
+    for run, suffix in ((reported.whole, ""), (reported.departs, SUFFIX)):
         checks = read_json(run / "compare.json")["checks"]
         for stage in ("features", "resnet101"):
             blobs = [c for c in checks if c["stage"] == stage and c["item"].startswith("blob ")]
@@ -145,7 +179,7 @@ def test_each_bar_is_the_greatest_number_of_floors_of_its_quantity(page, reporte
         if check["mode"] == "isolated" and check["calibration"]:
             key = check["stage"], check["quantity"]
             most[key] = max(most.get(key, 0), float(check["calibration"]["ratio"]))
-    rows = page.cells("floors-embedded-departs")
+    rows = page.cells("floors-2-embedded-departs")
     assert {(row[0], row[1]): float(row[6]) for row in rows} == most
 
 
@@ -208,7 +242,7 @@ def test_the_verdict_is_the_comparisons_sentence(page, reported):
 
 
 def test_the_first_departure_is_marked(page):
-    part = page.by_id("layers-features-embedded-departs")
+    part = page.by_id("layers-features-2-embedded-departs")
     assert "The first departure is blob conv1, number 1." in part.text
     assert any("first departure: conv1" in node.text for node in part.all("text"))
     assert "No blob departs." in page.by_id("layers-features").text
@@ -227,8 +261,8 @@ def test_every_picture_has_its_words(page):
 # --- what is optional ---
 
 
-def test_what_is_not_measured_names_the_command_that_measures_it(page):
-    suffix = "-embedded-departs"
+def test_what_is_not_measured_names_the_command_that_measures_it(page, reported):
+    suffix = SUFFIX
     for anchor, target in (
         (f"table2{suffix}", "grid"),
         (f"figures{suffix}", "figures"),
@@ -236,16 +270,29 @@ def test_what_is_not_measured_names_the_command_that_measures_it(page):
         ("decisions", "sensitivity"),
     ):
         (missing,) = [node for node in page.by_id(anchor).all("p") if node.has("missing")]
-        assert f"make {target} DEVKIT=path/to/devkit" in missing.text
-        assert "RUN=runs/embedded-departs" in missing.text and "it's" not in missing.text
+        assert f"make {target} DEVKIT=" in missing.text
+        assert f"RUN={reported.departs}" in missing.text and "it's" not in missing.text
+
+
+def test_every_command_of_the_page_names_the_run(page, reported):
+    told_ = [node for node in page.root.walk() if node.tag == "pre" or node.has("missing")]
+    codes = [code for node in (*told_, page.by_id("claim-ledger")) for code in node.all("code")]
+    lines = [code.text for code in codes if code.text.startswith("make ")]
+    each = [shlex.split(line) for text in lines for line in text.splitlines()]
+    assert len(each) > 20
+    for words_ in each:
+        assert {f"RUN={reported.whole}", f"RUN={reported.departs}"} & set(words_), words_
+    assert "path/to" not in page.root.text
 
 
 def test_a_command_repeats_what_differs_from_the_profile(reported):
     line = shlex.split(read_subject(reported.whole).command("grid"))
-    assert line[:4] == ["make", "grid", "DEVKIT=path/to/devkit", "WEIGHTS=path/to/weights"]
+    external = read_json(reported.whole / "caffe" / "spec.json")["external"]
+    given = [f"DEVKIT={external['devkit']['path']}", f"WEIGHTS={external['weights']['path']}"]
+    assert line[:4] == ["make", "grid", *given]
     changed = {"run.seed=7", "transfer.snapshots=[1,2,10]", "compare.resamples=60"}
     assert line[4].startswith("SET=") and set(line[4].removeprefix("SET=").split()) == changed
-    assert line[5:] == [f"RUN=runs/{reported.whole.name}"]
+    assert line[5:] == [f"RUN={reported.whole}"]
 
 
 def test_controls_and_their_conclusions_are_shown(page, reported):
@@ -264,7 +311,7 @@ def test_controls_and_their_conclusions_are_shown(page, reported):
 def test_figures_of_another_specification_or_version_are_not_shown(run, file, change):
     path = run / file / f"{file}.json"
     write_json(path, {**read_json(path), **change})
-    found, told_ = read_subject(run).measured(file)
+    found, told_ = read_subject(run).measured(file, lambda found, where: found)
     assert found is None and "is of another" in told_ and f"make {file}" in told_
 
 
@@ -281,6 +328,19 @@ def test_an_alternatives_effect_stands_in_its_row(page, reported):
     assert measured[0][10].startswith("no") and measured[1][10] == "yes"
     reasons = {one.reason for decision in decisions for one in decision.alternatives if one.reason}
     assert reasons <= {line[7] for line in lines}
+
+
+def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
+    one = next(one for decision in read_decisions() for one in decision.alternatives if not one.reason)
+    decision = next(decision for decision in read_decisions() if decision.number == one.decision)
+    still = {"difference": 0.0, "interval_95": [0.0, 0.0], "certain": True}
+    # A baseline that moves in resamples alone is told, Ours always.
+    effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
+    found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
+    rows = findings.decision_rows([decision], {"x": found})
+    told_ = [row[6].text for row in rows if row[4].text == one.told]
+    assert told_ == ["Ours", "Baseline-LR"]
+    assert effects_cell([one], found) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
@@ -311,8 +371,33 @@ def test_a_file_of_another_form_costs_its_part_alone(run, file, make):
     write_json(run / "paper" / file, {"entries": "none"})
     subject = read_subject(run)
     part = subject.optional("x", "title", make)
-    assert f"paper/{file} is of another version" in part.missing and str(run) not in part.missing
-    assert str(run) not in findings.check(subject).problem
+    told_ = part.missing.replace(f"RUN={run}", "")
+    assert told_.startswith(f"paper/{file} is malformed (") and "run `make " in told_ and str(run) not in told_
+    assert findings.check(subject).claims and findings.check(subject).problem == ""
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "null", '{"schema_version": 1}', "trimmed", "not a number"])
+@pytest.mark.parametrize(("file", "part"), [("controls", "controls"), ("sensitivity", "decisions")])
+def test_a_malformed_file_of_measures_costs_what_rests_on_it_alone(run, reported, file, part, content):
+    path = run / file / f"{file}.json"
+    found = read_json(path)
+    if content == "trimmed":
+        found.pop("rows" if file == "controls" else "entries")
+    elif content == "not a number":
+        row = found["rows"][0]["minus_ours"] if file == "controls" else found["entries"][0]["effect"]["ours"]
+        row["interval_95"] = ["x", "y"]
+    path.write_text(json.dumps(found) if content in ("trimmed", "not a number") else content)
+    subjects = [read_subject(run), read_subject(reported.whole, 2)]
+    parts = {
+        "decisions": findings.decisions_part(read_decisions(), subjects),
+        "controls": findings.controls_part(subjects),
+    }
+    missing = parts[part].missing
+    assert missing.startswith(f"{subjects[0].name}: {file}/{file}.json of the run is ")
+    assert f"make {file} DEVKIT=" in missing and f"RUN={run}" in missing and "\n" not in missing
+    assert "is malformed (" in missing
+    assert len(parts[part].body) == 2 and len(parts.pop(part).notes) >= 2  # of the other run
+    assert [one.missing for one in parts.values()] == [""]
 
 
 @pytest.mark.parametrize(("file", "make"), [("table2.json", paper_parts.table2), ("figures.json", paper_parts.figures)])
@@ -438,6 +523,15 @@ def test_a_chart_takes_its_colours_and_its_font_from_the_page():
     assert ids_of(svg) and not ids_of(svg) & ids_of(other)
     used = set(re.findall(r'href="#([^"]*)"|url\(#([^)]*)\)', svg))
     assert {name for pair in used for name in pair if name} <= ids_of(svg)
+
+
+@pytest.mark.parametrize("name", [*ON_PAGE, ' id="x"', "url(#x)", 'href="#x"', "font: 12px 'DejaVu Sans', x", "<svg"])
+def test_a_class_that_looks_like_what_is_rewritten_keeps_its_name(name):
+    svg = charts.forest("one", {"panel": {name: charts.Span(1, -1, 3)}})
+    texts = [node.text.strip() for node in Page(svg).root.all("text")]
+    assert name.strip() in texts and "currentColor" in svg
+    styles = " ".join(re.findall(r"<[^<>]*>", svg))
+    assert re.findall(r"#0[0-9a-f]{5}", styles) == []
 
 
 @pytest.mark.parametrize("ratio", [0.0, 2.9, 3.1, 50.0, math.inf, math.nan])

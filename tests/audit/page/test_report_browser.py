@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(
 )
 WIDTHS = (360, 1920)
 SCREENSHOTS = Path(__file__).parents[3] / "report"
-TABLE = "blobs-features-embedded-departs"
+TABLE = "blobs-features-2-embedded-departs"
 # WCAG 2.1, success criterion 1.4.3, by the colours that the browser computed. An element counts that holds text itself;
 # its background is that of the nearest element that has one.
 CONTRASTS = """
