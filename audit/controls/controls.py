@@ -25,6 +25,7 @@ from audit.controls.conclusions import conclusions
 from audit.controls.rows import CONTROLS, Control, Sources
 from audit.controls.runs import FOLDER
 from audit.decisions.effects import effect
+from audit.measured import SCHEMA_VERSION, made_from
 from compare import bootstrap
 from compare.__main__ import subject_of
 from compare.bootstrap import resampled_map, resamples
@@ -38,7 +39,6 @@ from paper.text import markdown_table, number
 from torch_impl import caffe_net, svm, transfer, transfer_features
 from torch_impl.__main__ import set_threads, versions
 
-SCHEMA_VERSION = 1
 FILE = "controls.json"
 # What a result depends on.
 CODE = (control_features, control_rows, control_svm, bootstrap, svm, caffe_net, transfer, transfer_features)
@@ -62,13 +62,14 @@ def controls(root: Path, seeds: int = LEAST_SEEDS, threads: int = 0) -> dict[str
     sources.base.require_manifest("metrics")
     (root / FOLDER).mkdir(exist_ok=True)
     with locked(root / FOLDER):
+        source = made_from(sources.base)  # before the work: it may change while that goes on
         runs = [sources.ours(seed) for seed in range(1, seeds + 1)]
         results = {
             one.name: [result(sources, one, seed) for seed in (range(1, seeds + 1) if one.drawn else (1,))]
             for one in CONTROLS
         }
         say("bootstrap")
-        found = gathered(sources.base, runs, results)
+        found = {**gathered(sources.base, runs, results), "made_from": source}
         write_json(root / FOLDER / FILE, found)
     return found
 

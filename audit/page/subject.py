@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from audit.measured import foreign
 from audit.page.tables import Part, Table, words
 from compare.check import SCHEMA_VERSION
 from compare.pair import stage_digests
@@ -87,7 +88,7 @@ class Subject:
 
     def measured(self, file: str) -> tuple[dict[str, Any] | None, str]:
         """What `file` ("controls", "sensitivity") found of this run, and where it stands; None and what makes it where
-        it was not measured with this specification."""
+        it was not measured of the run as it is now."""
         told = f"not measured yet: `{self.command(file)}` does it"
         for path, name in (
             (self.path / file / f"{file}.json", f"{file}/{file}.json of the run"),
@@ -96,12 +97,9 @@ class Subject:
             if not path.is_file():
                 continue
             found = read_json(path)
-            if isinstance(found, dict) and found.get("schema_version") == 1:
-                if found["spec_sha256"] == self.spec["sha256"]:
-                    return found, name
-                told = f"{name} is of another specification: `{self.command(file)}` measures it anew"
-            else:
-                told = f"{name} is of another version: `{self.command(file)}` measures it anew"
+            if not (of := foreign(found, self.sides["torch"])):
+                return found, name
+            told = f"{name} is of {of}: `{self.command(file)}` measures it anew"
         return None, told
 
 

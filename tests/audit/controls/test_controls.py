@@ -15,6 +15,7 @@ from audit.controls.features import permuted, uniform_labels, unit_rows
 from audit.controls.rows import CONTROLS, Sources
 from audit.controls.svms import decisions_on
 from audit.decisions.effects import effect
+from audit.measured import SCHEMA_VERSION, foreign, made_from
 from compare.bootstrap import resampled_map, resamples
 from experiment.artifacts import RunFolder, read_json
 from experiment.pipeline import main as run_stages
@@ -158,7 +159,8 @@ def test_the_figures_are_those_of_the_kept_decision_values(root):
         pairs = zip(scores.T, labels.T, strict=True)
         return 100 * np.mean([ap_11point(*(torch.from_numpy(np.array(one)) for one in pair)) for pair in pairs])
 
-    assert found["schema_version"] == 1 and found["spec_sha256"] == base.spec["sha256"]
+    assert found["schema_version"] == SCHEMA_VERSION and found["spec_sha256"] == base.spec["sha256"]
+    assert found["made_from"] == made_from(base)
     assert found["baseline_lr"] == pytest.approx(100 * base.json("metrics", "metrics")["baseline_lr"]["map_11point"])
     ours = [np.array(r.array("svm", "ours")) for r in (RunFolder(root / "seeds/1/torch"), run_of(root, "ours", 2))]
     assert found["ours"]["seeds"] == pytest.approx([plain(one) for one in ours])
@@ -246,6 +248,19 @@ def test_a_run_that_is_unfinished_or_old_is_the_users_to_mend(copy, tmp_path):
     manifest.write_text(manifest.read_text().replace('"key": "', '"key": "0'))
     with user_error(copy / "torch", "make torch-reproduce"):
         controls.controls(copy, SEEDS + 1)
+
+
+def test_a_run_that_changes_while_its_controls_are_made_has_none(copy, monkeypatch):
+    manifest, gathered = copy / "torch" / "04-clusters" / "manifest.json", controls.gathered
+
+    def changing(*arguments):
+        text = manifest.read_text()
+        manifest.write_text(text.replace('"sha256": "', '"sha256": "0'))
+        return gathered(*arguments)
+
+    monkeypatch.setattr(controls, "gathered", changing)
+    found = controls.controls(copy, SEEDS)
+    assert foreign(found, RunFolder(copy / "torch")) == "other results than torch/ holds now"
 
 
 def test_rows_that_cannot_be_learned_from_name_the_control(root, copy, monkeypatch):

@@ -19,6 +19,7 @@ from audit.decisions.decisions import Alternative, Decision
 from audit.decisions.effects import Bootstrap, effect, effect_text
 from audit.decisions.sensitivity import FILE, sensitivity, table
 from audit.decisions.variants import FOLDER, Variant
+from audit.measured import SCHEMA_VERSION, made_from
 from compare.end_to_end import LEAST_SEEDS
 from experiment.artifacts import RunFolder, read_json
 from experiment.pipeline import main as run_stages
@@ -112,7 +113,7 @@ def test_a_killed_workers_run_is_done_again_and_is_what_an_undisturbed_one_is(ro
     assert disturbed.json("metrics", "metrics") == alone.json("metrics", "metrics")
 
 
-def test_every_alternative_is_there_with_an_effect_or_a_reason(measured):
+def test_every_alternative_is_there_with_an_effect_or_a_reason(root, measured):
     found, failed = measured
     entries = {(entry["decision"], entry["alternative"]): entry for entry in found["entries"]}
     assert list(entries) == [
@@ -123,6 +124,7 @@ def test_every_alternative_is_there_with_an_effect_or_a_reason(measured):
     assert "clusters.k = 25" in reasons["too_many"] and failed == SEEDS
     assert reasons["turned"] == "no photograph has an EXIF orientation" and reasons["never"] == "nobody can"
     assert "paper" in reasons["foreign"]
+    assert found["made_from"] == made_from(RunFolder(root / "torch")) and found["schema_version"] == SCHEMA_VERSION
     assert found["seeds"] == [1, 2] and "A stand-in" in " ".join(found["subject"]["remarks"])
     assert table(found).count("not measured") == len(reasons)
 
