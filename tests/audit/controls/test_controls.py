@@ -10,10 +10,11 @@ import torch
 
 from audit.controls import controls
 from audit.controls import runs as control_runs
-from audit.controls.controls import FILE, FOLDER, table
+from audit.controls.controls import FILE, FOLDER
 from audit.controls.features import permuted, uniform_labels, unit_rows
 from audit.controls.rows import CONTROLS, Sources
 from audit.controls.svms import decisions_on
+from audit.controls.text import table
 from audit.decisions.effects import effect
 from audit.measured import SCHEMA_VERSION, foreign, made_from
 from compare.bootstrap import resampled_map, resamples
