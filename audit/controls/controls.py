@@ -24,7 +24,9 @@ from audit.controls import svms as control_svm
 from audit.controls.conclusions import conclusions
 from audit.controls.rows import CONTROLS, Control, Sources
 from audit.controls.runs import FOLDER
+from audit.controls.text import table
 from audit.decisions.effects import effect
+from audit.measured import stamp
 from compare import bootstrap
 from compare.__main__ import subject_of
 from compare.bootstrap import resampled_map, resamples
@@ -34,11 +36,9 @@ from experiment.errors import UserError, run_command
 from experiment.pipeline import locked
 from paper.published import read_published
 from paper.standing import standing
-from paper.text import markdown_table, number
 from torch_impl import caffe_net, svm, transfer, transfer_features
 from torch_impl.__main__ import set_threads, versions
 
-SCHEMA_VERSION = 1
 FILE = "controls.json"
 # What a result depends on.
 CODE = (control_features, control_rows, control_svm, bootstrap, svm, caffe_net, transfer, transfer_features)
@@ -62,13 +62,14 @@ def controls(root: Path, seeds: int = LEAST_SEEDS, threads: int = 0) -> dict[str
     sources.base.require_manifest("metrics")
     (root / FOLDER).mkdir(exist_ok=True)
     with locked(root / FOLDER):
+        source = stamp(sources.base)  # before the work: it may change while that goes on
         runs = [sources.ours(seed) for seed in range(1, seeds + 1)]
         results = {
             one.name: [result(sources, one, seed) for seed in (range(1, seeds + 1) if one.drawn else (1,))]
             for one in CONTROLS
         }
         say("bootstrap")
-        found = gathered(sources.base, runs, results)
+        found = {**gathered(sources.base, runs, results), **source}
         write_json(root / FOLDER / FILE, found)
     return found
 
@@ -168,8 +169,6 @@ def gathered(base: RunFolder, runs: Sequence[RunFolder], results: Mapping[str, l
         for one in CONTROLS
     ]
     found = {
-        "schema_version": SCHEMA_VERSION,
-        "spec_sha256": spec["sha256"],
         "subject": {**subject_of(base), "remarks": standing(base, read_published()).remarks},
         "seeds": list(range(1, len(runs) + 1)),
         "margin": settings["margin"],
@@ -188,29 +187,6 @@ def told(one: Control, results: list[Result]) -> str:
     """A control's sentence, with what its results have to say."""
     listed = ", ".join(dict.fromkeys(filter(None, (result.told for result in results))))
     return f"{one.what}{f' ({listed})' if listed else ''}."
-
-
-def table(found: Mapping[str, Any]) -> str:
-    """The controls as a table, and below it what they allow one to conclude."""
-    of_ours = found["ours"]
-    lines = [["Baseline-LR", number(found["baseline_lr"]), "", ""]]
-    lines.append(["Ours", mean_text(of_ours), difference_text(of_ours["minus_baseline_lr"]), ""])
-    for row in found["rows"]:
-        differences = [difference_text(row[key]) for key in ("minus_baseline_lr", "minus_ours")]
-        lines.append([row["title"], mean_text(row["map"]), *differences])
-    text = markdown_table(["", "mAP", "minus Baseline-LR", "minus Ours"], lines)
-    return text + "".join(f"- {sentence}\n" for sentence in found["conclusions"])
-
-
-def mean_text(values: Mapping[str, Any]) -> str:
-    """A mean with its spread over the seeds."""
-    return number(values["mean"]) + ("" if values["spread"] is None else f" ± {number(values['spread'])}")
-
-
-def difference_text(judged: Mapping[str, Any]) -> str:
-    """A difference with its 95 % interval, and a question mark where too few seeds stand behind it."""
-    low, high = judged["interval_95"]
-    return f"{number(judged['difference'], signed=True)} [{low:+.2f}, {high:+.2f}]{'' if judged['certain'] else ' ?'}"
 
 
 def main() -> int:

@@ -11,14 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from audit.beside import resolve_beside
 from audit.controls.features import permuted, uniform_labels
 from audit.decisions.variants import SEEDLESS
 from experiment.artifacts import RunFolder, sha256_array, sha256_json
 from experiment.errors import UserError
 from experiment.pipeline import main as run_stages
-from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
-from paper.cells import SNAPSHOTS, carried, up_to_date
+from paper.cells import up_to_date
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "controls"
@@ -64,19 +64,11 @@ def stands_for(made: RunFolder, base: RunFolder, seed: int) -> bool:
 
 
 def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
-    """RUN/controls/<name>/<seed>/torch, which differs from RUN/torch in the seed alone, with RUN/torch's features.
-
-    No step of its training is compared with anything, so it keeps only the snapshots that it must.
-    """
+    """RUN/controls/<name>/<seed>/torch, which differs from RUN/torch in the seed alone, with RUN/torch's features."""
     base = RunFolder(root / "torch")
     if not up_to_date(base, SEEDLESS):
         raise UserError(f"{base.path} is not what this program makes now: run `make torch-reproduce` first")
-    spec = base.spec
-    external = {key: Path(entry["path"]) for key, entry in spec["external"].items()}
-    profile, overrides = carried(spec, ())
-    overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={seed}"]
-    run = RunFolder(root / FOLDER / name / str(seed) / "torch")
-    resolve(profile, run.path, external["devkit"], external["weights"], external.get("mean"), tuple(overrides))
+    run = resolve_beside(base, root / FOLDER / name / str(seed) / "torch", seed)
     bring_up_to_date(run, SEEDLESS, base, threads)
     return run
 

@@ -9,9 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from audit.controls.text import mean_text
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
 from audit.decisions.effects import effect_text, told_rows
+from audit.measured import SCHEMA_VERSION, read_current
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
 from experiment.errors import UserError, run_command
@@ -118,8 +120,7 @@ def controls_text(results: Mapping[str, Mapping[str, Any]]) -> str:
     for name in NAMES:
         found = results.get(name, {}).get("controls")
         for row in found["rows"] if found else ():
-            spread = row["map"]["spread"]
-            mean = number(row["map"]["mean"]) + (f" ± {number(spread)}" if spread is not None else "")
+            mean = mean_text(row["map"])
             differences = [effect_text(row[key]) for key in ("minus_baseline_lr", "minus_ours")]
             seeds = f" ({count_of(row['map']['seeds'], 'seed')})" if row["drawn"] else ""
             rows.append([name, row["title"], row["what"], mean + seeds, *differences])
@@ -149,8 +150,8 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
             path = folder / name / f"{file}.json"
             if path.is_file():
                 content = read_json(path)
-                if not isinstance(content, dict) or content.get("schema_version") != 1:
-                    raise UserError(f"{path} is of another version: make it again by `make {file}`")
+                if not isinstance(content, dict) or content.get("schema_version") != SCHEMA_VERSION:
+                    raise UserError(f"{path} is of another version: run `make {file} ledger` for its run")
                 found.setdefault(name, {})[file] = content
         # What other commands wrote there, which `audit.decisions.elsewhere` asks.
         for file, path in (("table2", folder / name / "table2.json"), ("compare", folder / f"{name}.json")):
@@ -199,7 +200,10 @@ def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str,
 
 
 def take(item: str) -> None:
-    """Copy what a run has of sensitivity.json and controls.json into docs/results; item : NAME=RUN."""
+    """Copy what a run has of sensitivity.json and controls.json into docs/results; item : NAME=RUN.
+
+    Raises `UserError` where it has neither, or one is not of RUN/torch as that is now; then nothing is copied.
+    """
     name, _, run = item.partition("=")
     if name not in NAMES or not run:
         raise UserError(
@@ -208,10 +212,10 @@ def take(item: str) -> None:
     there = {file: Path(run, file, f"{file}.json") for file in FILES}
     if not any(path.is_file() for path in there.values()):
         raise UserError(f"--take {item}: {run} has neither of {', '.join(map(str, there.values()))}")
-    for file, path in there.items():
-        if path.is_file():
-            (RESULTS / name).mkdir(parents=True, exist_ok=True)
-            write_json(RESULTS / name / f"{file}.json", read_json(path))
+    found = {file: read_current(Path(run), file) for file, path in there.items() if path.is_file()}
+    (RESULTS / name).mkdir(parents=True, exist_ok=True)
+    for file, content in found.items():
+        write_json(RESULTS / name / f"{file}.json", content)
 
 
 def main() -> int:

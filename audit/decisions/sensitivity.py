@@ -18,6 +18,7 @@ from audit.decisions.decisions import Alternative, read_decisions
 from audit.decisions.effects import Bootstrap, effect_text, measured
 from audit.decisions.otherwise.changes import CHANGES
 from audit.decisions.variants import FOLDER, Variant, prepare
+from audit.measured import stamp
 from compare.report import ROW_NAMES
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
@@ -27,7 +28,6 @@ from paper.published import PERCENT, read_published
 from paper.standing import standing
 from paper.text import markdown_table, number
 
-SCHEMA_VERSION = 1
 FILE = "sensitivity.json"
 SEEDS = 3
 
@@ -74,6 +74,7 @@ def sensitivity(
     RunFolder(root / "torch").require_manifest("metrics")
     (root / FOLDER).mkdir(exist_ok=True)
     with locked(root / FOLDER):
+        source = stamp(RunFolder(root / "torch"))  # before the runs: it may change while they go on
         plan = planned(root, seeds, only)
         left = [variant for variant in plan.runs() if not variant.is_finished()]
         say(f"{FOLDER}: {len(plan.runs())} runs, {len(plan.runs()) - len(left)} are up to date")
@@ -81,7 +82,7 @@ def sensitivity(
         for base in plan.bases:
             if failed.get(base):
                 raise UserError(f"{base.run.path}: the base of seed {base.seed} cannot be run: {failed[base]}")
-        found = gathered(root, plan, failed)
+        found = {**gathered(root, plan, failed), **source}
         write_json(root / FOLDER / FILE, found)
     return found, sum(map(bool, failed.values()))
 
@@ -147,8 +148,6 @@ def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str,
     order = [(one.decision, one.name) for decision in read_decisions() for one in decision.alternatives]
     bases = [base.run.json("metrics", "metrics") for base in plan.bases]
     return {
-        "schema_version": SCHEMA_VERSION,
-        "spec_sha256": spec["sha256"],
         "subject": {
             "profile": spec["profile"],
             "weights": spec["external"]["weights"]["origin"],

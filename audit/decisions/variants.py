@@ -10,15 +10,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from audit.beside import resolve_beside
 from audit.decisions.decisions import Alternative
 from audit.decisions.derive import derive, photographs_of
 from audit.decisions.otherwise.changes import CHANGES, Change, Place
 from experiment.artifacts import RunFolder
 from experiment.errors import UserError
 from experiment.pipeline import main as run_stages
-from experiment.resolve import resolve
-from experiment.stages import STAGES
-from paper.cells import CELL_STAGES, SNAPSHOTS, carried, up_to_date
+from experiment.stages import SPLITS, STAGES
+from paper.cells import CELL_STAGES, up_to_date
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "sensitivity"
@@ -103,21 +103,16 @@ def prepare(variant: Variant) -> str:
     Returns "", or why the alternative cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit
     or its weights are gone.
     """
-    spec = RunFolder(variant.root / "torch").spec
-    external = {name: Path(entry["path"]) for name, entry in spec["external"].items()}
-    profile, overrides = carried(spec, ())
-    overrides += [f"transfer.snapshots={SNAPSHOTS}", f"run.seed={variant.seed}"]
-    devkit = external["devkit"]
-    if variant.alternative:
-        overrides += variant.alternative.set
-        if variant.alternative.devkit:
-            names = {split: spec["values"]["index"][split] for split in ("trainval", "test")}
-            limit = spec["values"]["index"]["limit"]
-            if reason := derive(variant.alternative.devkit, devkit, names, variant.derived, limit):
-                return reason
-            devkit = variant.derived
-            overrides.append("index.limit=0")  # what is left of it is there already, and a photograph may be several
-    resolve(profile, variant.run.path, devkit, external["weights"], external.get("mean"), tuple(overrides))
+    base, devkit = RunFolder(variant.root / "torch"), None
+    overrides = list(variant.alternative.set) if variant.alternative else []
+    if variant.alternative and variant.alternative.devkit:
+        index = base.spec["values"]["index"]
+        names = {split: index[split] for split in SPLITS}
+        source, devkit = Path(base.spec["external"]["devkit"]["path"]), variant.derived
+        if reason := derive(variant.alternative.devkit, source, names, devkit, index["limit"]):
+            return reason
+        overrides.append("index.limit=0")  # what is left of it is there already, and a photograph may be several
+    resolve_beside(base, variant.run.path, variant.seed, overrides, devkit)
     return ""
 
 

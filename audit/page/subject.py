@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from audit.claims.commands import command, complete
 from audit.claims.optional import read_optional
+from audit.measured import foreign, made_from
 from audit.page.tables import Part, Table, words
 from compare.check import SCHEMA_VERSION
 from compare.pair import stage_digests
@@ -67,7 +68,10 @@ class Subject:
 
     def measured(self, file: str, make: Callable[[dict[str, Any], str], Made]) -> tuple[Made | None, str]:
         """What `make` makes of what `file` ("controls", "sensitivity") found of this run and where it stands, and that
-        place; None and what makes the file where it is malformed, or was not measured with this specification."""
+        place; None and what makes the file where it is malformed, or was not measured of the run as it is now.
+
+        The project's own figures of the same data and specification stand in where the run has none.
+        """
         told = f"not measured yet: `{self.command(file)}` does it"
         for path, name in (
             (self.path / file / f"{file}.json", f"{file}/{file}.json of the run"),
@@ -76,11 +80,12 @@ class Subject:
             if not path.is_file():
                 continue
 
-            def read(found: dict[str, Any], name: str = name) -> tuple[Made | None, str]:
-                if found.get("schema_version") != 1:
-                    return None, f"{name} is of another version: `{self.command(file)}` measures it anew"
-                if found["spec_sha256"] != self.spec["sha256"]:
-                    return None, f"{name} is of another specification: `{self.command(file)}` measures it anew"
+            def read(found: dict[str, Any], path: Path = path, name: str = name) -> tuple[Made | None, str]:
+                torch = self.sides["torch"]
+                if of := foreign(found, torch, copied=path.is_relative_to(RESULTS)):
+                    return None, f"{name} is of {of}: `{self.command(file)}` measures it anew"
+                if found["made_from"] != made_from(torch):
+                    name += ", which is of another run of the same data and specification"
                 return make(found, name), name
 
             try:

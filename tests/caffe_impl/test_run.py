@@ -3,7 +3,6 @@
 import json
 import re
 
-import cv2
 import numpy as np
 import pytest
 
@@ -11,7 +10,7 @@ from experiment.artifacts import RunFolder, sha256_file
 from experiment.resolve import resolve
 from experiment.stages import STAGES, VARIATIONS, folder_name
 from tests.caffe_impl.conftest import in_container
-from tests.caffe_impl.test_index import annotate, make_devkit
+from tests.small_devkit import small_devkit
 
 pytestmark = pytest.mark.caffe
 
@@ -26,18 +25,8 @@ OVERRIDES = (
 
 @pytest.fixture(scope="module")
 def devkit(tmp_path_factory):
-    """Noise of two tints; annotations only. Tint and class go together, one image is difficult."""
-    ids = [f"{number:06d}" for number in range(TRAINVAL + TEST)]
-    folder = make_devkit(
-        tmp_path_factory.mktemp("devkit") / "VOC2007", {"trainval": ids[:TRAINVAL], "test": ids[TRAINVAL:]}
-    )
-    random = np.random.default_rng(0)
-    for number, image_id in enumerate(ids):
-        tint = [40, 0, 0] if number % 2 else [0, 0, 40]
-        image = random.integers(0, 200, (40 + number, 60, 3)) + tint
-        cv2.imwrite(str(folder / "JPEGImages" / f"{image_id}.jpg"), image.astype(np.uint8))
-        annotate(folder, image_id, ("warm" if number % 2 else "train", int(number == 3)))
-    return folder
+    """One image is difficult, and one class is called train, as a list of VOC2007's is."""
+    return small_devkit(tmp_path_factory.mktemp("devkit"), TRAINVAL, TEST, ("train", "warm"))
 
 
 def resolve_run(run, devkit, weights):
@@ -151,7 +140,7 @@ def test_labels_ids_and_hashes_are_the_devkit_s(finished, devkit):
     run = finished[0]
     assert run.json("index", "classes") == ["train", "warm"]
     labels = run.array("index", "labels_trainval").tolist()
-    assert labels[0] == [1, -1] and labels[1] == [-1, 1] and labels[3] == [-1, 0]
+    assert labels[0] == [1, -1] and labels[1] == [-1, 1] and labels[3] == [0, -1]
     hashes = run.json("index", "image_sha256")
     assert len(hashes) == TRAINVAL + TEST
     assert hashes["000005"] == sha256_file(devkit / "JPEGImages/000005.jpg")

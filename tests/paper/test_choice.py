@@ -7,6 +7,7 @@ from sklearn.svm import SVC
 from experiment.artifacts import RunFolder, read_json, write_json
 from paper import choice
 from paper.choice import best, validate
+from tests.brute_force import brute_force_ap
 
 SETTINGS = {"scale": "mean_norm", "c": 3.0, "tolerance": 1e-9}
 
@@ -18,17 +19,6 @@ def problem(n=60, dimensions=4):
     features = 20 * random.normal(size=(n, dimensions)) + 10 * labels @ random.normal(size=(3, dimensions))
     labels[random.random((n, 3)) < 0.1] = 0
     return features, labels
-
-
-def brute_force_ap(scores, labels):
-    """VOC2007's AP by trying every threshold at every recall."""
-    counted = [(score, label) for score, label in zip(scores, labels, strict=True) if label]
-    points = []
-    for threshold, _ in counted:
-        taken = [label for score, label in counted if score >= threshold]
-        found = taken.count(1)
-        points.append((found / sum(label == 1 for _, label in counted), found / len(taken)))
-    return np.mean([max(p for r, p in points if r >= step / 10 - 1e-12) for step in range(11)])
 
 
 @pytest.mark.parametrize("scale", ["mean_norm", "none"])

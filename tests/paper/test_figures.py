@@ -12,7 +12,7 @@ from experiment.artifacts import RunFolder
 from paper import draw, figures, render
 from paper.separation import separation
 from tests.conftest import user_error
-from tests.paper.conftest import TEST, TRAINVAL
+from tests.small_devkit import TEST, TRAINVAL
 
 
 def test_panels_hold_the_images_of_one_class_in_the_order_shown(finished):

@@ -17,7 +17,8 @@ from paper.grid_page import Entry, Grid, choices, csv_of, markdown, write
 from paper.published import read_published
 from paper.standing import Standing
 from tests.conftest import user_error
-from tests.paper.conftest import ONLY, OVERRIDES, TRAINVAL
+from tests.small_devkit import TRAINVAL
+from tests.small_run import ONLY, OVERRIDES
 from torch_impl.__main__ import MODULES, versions
 
 N1S, N2S, TOO_MANY = [3, 5], [2, 3], TRAINVAL + 1

@@ -4,55 +4,41 @@ import shutil
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
 
 from audit.controls import controls
 from audit.controls import runs as control_runs
-from audit.controls.controls import FILE, FOLDER, table
+from audit.controls.controls import FILE, FOLDER
 from audit.controls.features import permuted, uniform_labels, unit_rows
 from audit.controls.rows import CONTROLS, Sources
 from audit.controls.svms import decisions_on
+from audit.controls.text import table
 from audit.decisions.effects import effect
+from audit.measured import SCHEMA_VERSION, foreign, made_from
 from compare.bootstrap import resampled_map, resamples
 from experiment.artifacts import RunFolder, read_json
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
-from paper.cells import CELL_STAGES
-from tests.caffe_impl.test_index import annotate, make_devkit
 from tests.conftest import user_error
+from tests.small_devkit import TEST, small_devkit
+from tests.small_run import ONLY, OVERRIDES, small_run
 from torch_impl.__main__ import MODULES, versions
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.metrics import ap_11point
 
-TRAINVAL, TEST, RESAMPLES, SEEDS = 24, 12, 40, 2
-OVERRIDES = (
-    "images.hr_size=32", "images.lr_size=8", "features.blob_images=1", "clusters.k=4", "transfer.n1=6",
-    "transfer.n2=4", "transfer.batch_size=10", "transfer.stepsize=8", "transfer.max_iter=20",
-    "transfer.snapshots=[1, 2, 20]", "svm.c=2.5", "run.seed=5", f"compare.resamples={RESAMPLES}",
-    'resnet101.crops=[["china.jpg", 0, 0]]',
-)  # fmt: skip
-ONLY = [word for stage in CELL_STAGES for word in ("--only", stage)]
+RESAMPLES, SEEDS = 40, 2
+FEW_RESAMPLES = f"compare.resamples={RESAMPLES}"
 
 
 @pytest.fixture(scope="module")
 def begun(tmp_path_factory):
-    """RUN with a finished RUN/torch and Ours of seed 1 in RUN/seeds: noise of two tints, a class each."""
+    """RUN with a finished RUN/torch and Ours of seed 1 in RUN/seeds."""
     folder = tmp_path_factory.mktemp("controls")
-    ids = [f"{number:06d}" for number in range(TRAINVAL + TEST)]
-    devkit = make_devkit(folder / "VOC2007", {"trainval": ids[:TRAINVAL], "test": ids[TRAINVAL:]})
-    random = np.random.default_rng(0)
-    for number, image_id in enumerate(ids):
-        warm = number % 3 == 0
-        image = random.integers(0, 200, (40 + number, 60, 3)) + ([0, 0, 40] if warm else [40, 0, 0])
-        cv2.imwrite(str(devkit / "JPEGImages" / f"{image_id}.jpg"), image.astype(np.uint8))
-        annotate(devkit, image_id, ("warm" if warm else "cold", int(number == 3)))
-    root = folder / "small"
-    for run, seed in (("torch", 5), ("seeds/1/torch", 1)):
-        resolve("embedded", root / run, devkit, overrides=(*OVERRIDES, f"run.seed={seed}"))
-        run_stages("torch", MODULES, versions, [str(root / run), "--reuse", str(root / "torch"), *ONLY])
+    devkit, root = small_devkit(folder), folder / "small"
+    small_run(root / "torch", devkit, FEW_RESAMPLES)
+    small_run(root / "seeds" / "1" / "torch", devkit, FEW_RESAMPLES, "run.seed=1", reuse=root / "torch")
     return root
 
 
@@ -174,7 +160,8 @@ def test_the_figures_are_those_of_the_kept_decision_values(root):
         pairs = zip(scores.T, labels.T, strict=True)
         return 100 * np.mean([ap_11point(*(torch.from_numpy(np.array(one)) for one in pair)) for pair in pairs])
 
-    assert found["schema_version"] == 1 and found["spec_sha256"] == base.spec["sha256"]
+    assert found["schema_version"] == SCHEMA_VERSION and found["spec_sha256"] == base.spec["sha256"]
+    assert found["made_from"] == made_from(base)
     assert found["baseline_lr"] == pytest.approx(100 * base.json("metrics", "metrics")["baseline_lr"]["map_11point"])
     ours = [np.array(r.array("svm", "ours")) for r in (RunFolder(root / "seeds/1/torch"), run_of(root, "ours", 2))]
     assert found["ours"]["seeds"] == pytest.approx([plain(one) for one in ours])
@@ -246,10 +233,10 @@ def test_seeds_of_another_specification_or_with_foreign_draws_are_not_taken(copy
     assert control_runs.stands_for(made, base, 1) and not control_runs.stands_for(made, base, 2)
     assert not control_runs.stands_for(RunFolder(copy / "seeds" / "9" / "torch"), base, 9)
     external = {key: Path(entry["path"]) for key, entry in base.spec["external"].items()}
-    resolve("embedded", made.path, external["devkit"], overrides=(*OVERRIDES, "run.seed=1", "svm.c=9.0"))
+    resolve("embedded", made.path, external["devkit"], overrides=(*OVERRIDES, FEW_RESAMPLES, "run.seed=1", "svm.c=9.0"))
     assert not control_runs.stands_for(made, base, 1)
     drawn = copy / "drawn" / "torch"
-    resolve("embedded", drawn, external["devkit"], overrides=(*OVERRIDES, "run.seed=1"))
+    resolve("embedded", drawn, external["devkit"], overrides=(*OVERRIDES, FEW_RESAMPLES, "run.seed=1"))
     shared = ["--draws", str(made.path), "--reuse", str(base.path)]
     run_stages("torch", MODULES, versions, [str(drawn), *shared, *ONLY])
     assert not control_runs.stands_for(RunFolder(drawn), base, 1)
@@ -262,6 +249,19 @@ def test_a_run_that_is_unfinished_or_old_is_the_users_to_mend(copy, tmp_path):
     manifest.write_text(manifest.read_text().replace('"key": "', '"key": "0'))
     with user_error(copy / "torch", "make torch-reproduce"):
         controls.controls(copy, SEEDS + 1)
+
+
+def test_a_run_that_changes_while_its_controls_are_made_has_none(copy, monkeypatch):
+    manifest, gathered = copy / "torch" / "04-clusters" / "manifest.json", controls.gathered
+
+    def changing(*arguments):
+        text = manifest.read_text()
+        manifest.write_text(text.replace('"sha256": "', '"sha256": "0'))
+        return gathered(*arguments)
+
+    monkeypatch.setattr(controls, "gathered", changing)
+    found = controls.controls(copy, SEEDS)
+    assert foreign(found, RunFolder(copy / "torch")) == "other results than torch/ holds now"
 
 
 def test_rows_that_cannot_be_learned_from_name_the_control(root, copy, monkeypatch):

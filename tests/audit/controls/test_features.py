@@ -17,6 +17,7 @@ from audit.controls.features import (
     unit_rows,
 )
 from audit.controls.svms import C_GRID, CHOSEN_TOLERANCE, FOLDS, decisions_on, folds
+from tests.brute_force import brute_force_ap
 from tests.conftest import user_error
 
 SETTINGS = {"scale": "mean_norm", "c": 3.0, "tolerance": 1e-9}
@@ -29,17 +30,6 @@ def problem(n=45, dimensions=4, noise=1.0):
     rows = 5 + noise * random.normal(size=(2 * n, dimensions)) + labels @ random.normal(size=(3, dimensions))
     labels[random.random(labels.shape) < 0.1] = 0
     return rows[:n], rows[n:], labels[:n], labels[n:]
-
-
-def brute_force_ap(scores, labels):
-    """VOC2007's AP by trying every threshold at every recall."""
-    counted = [(score, label) for score, label in zip(scores, labels, strict=True) if label]
-    points = []
-    for threshold, _ in counted:
-        taken = [label for score, label in counted if score >= threshold]
-        found = taken.count(1)
-        points.append((found / sum(label == 1 for _, label in counted), found / len(taken)))
-    return np.mean([max(p for r, p in points if r >= step / 10 - 1e-12) for step in range(11)])
 
 
 def machine(rows, labels, c, tolerance):

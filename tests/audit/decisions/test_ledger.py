@@ -8,8 +8,10 @@ import pytest
 from audit.decisions import ledger as command
 from audit.decisions.decisions import Alternative, Decision, read_decisions
 from audit.decisions.ledger import LEDGER, RESULTS, ledger, read_results, stale, table, unmeasured
-from experiment.artifacts import sha256_json
+from audit.measured import SCHEMA_VERSION, stamp
+from experiment.artifacts import RunFolder, read_json, sha256_json, write_json
 from experiment.spec import read_profile
+from experiment.stage_writer import StageWriter
 from tests.conftest import user_error
 
 ONE = Alternative("D1", "twice", "two of it", set=("svm.c=2.0",))
@@ -28,7 +30,7 @@ def judged(difference, low, high, certain=True):
 
 
 SENSITIVITY = {
-    "schema_version": 1,
+    "schema_version": SCHEMA_VERSION,
     "spec_sha256": SPEC,
     "subject": SUBJECT,
     "seeds": [1, 2, 3],
@@ -46,7 +48,7 @@ SENSITIVITY = {
     ],
 }  # fmt: skip
 CONTROLS = {
-    "schema_version": 1,
+    "schema_version": SCHEMA_VERSION,
     "spec_sha256": SPEC,
     "subject": SUBJECT,
     "rows": [
@@ -170,16 +172,43 @@ def elsewhere(tmp_path, monkeypatch):
     return run
 
 
-def test_taken_results_are_written_and_a_changed_ledger_is_told(elsewhere, tmp_path, capsys):
-    (tmp_path / "run" / "controls").mkdir(parents=True)
-    (tmp_path / "run" / "controls" / "controls.json").write_text(json.dumps(CONTROLS))
-    assert elsewhere("--take", f"embedded={tmp_path / 'run'}") == 0
-    assert json.loads((tmp_path / "results/embedded/controls.json").read_text()) == CONTROLS
+@pytest.fixture
+def run(tmp_path):
+    """RUN, with a toy RUN/torch and what was measured of it."""
+    torch = RunFolder(tmp_path / "run" / "torch")
+    write_metrics(torch, "as they were")
+    write_json(torch.path / "spec.json", {"sha256": SPEC})
+    for name, content in (("sensitivity", {**SENSITIVITY, "entries": []}), ("controls", CONTROLS)):
+        (tmp_path / "run" / name).mkdir()
+        write_json(tmp_path / "run" / name / f"{name}.json", {**content, **stamp(torch)})
+    return tmp_path / "run"
+
+
+def write_metrics(run, value):
+    out = StageWriter(run, "metrics")
+    out.json("metrics", value)
+    out.finish({"stage": "metrics"})
+
+
+def test_taken_results_are_written_and_a_changed_ledger_is_told(elsewhere, run, tmp_path, capsys):
+    assert elsewhere("--take", f"embedded={run}") == 0
+    assert read_json(tmp_path / "results/embedded/controls.json") == read_json(run / "controls/controls.json")
     assert "PCA does as well." in (tmp_path / "ledger.md").read_text()
     assert elsewhere("--check") == 0
     (tmp_path / "ledger.md").write_text((tmp_path / "ledger.md").read_text().replace("30.00", "31.00"))
     assert elsewhere("--check") == 1
     assert "docs/ledger.md is not what its sources say: run `make ledger`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("file", ["sensitivity", "controls"])
+def test_what_was_measured_of_an_older_run_is_not_taken(elsewhere, run, tmp_path, file):
+    write_metrics(RunFolder(run / "torch"), "otherwise")
+    other = "controls" if file == "sensitivity" else "sensitivity"
+    kept = read_json(run / other / f"{other}.json")
+    write_json(run / other / f"{other}.json", {**kept, **stamp(RunFolder(run / "torch"))})
+    with user_error(run / file / f"{file}.json", "is of other results than torch/ holds now: run `python -m audit."):
+        elsewhere("--take", f"embedded={run}")
+    assert not (tmp_path / "results").exists()  # nor the other, which would do
 
 
 @pytest.mark.parametrize("item", ["embedded", "mine=RUN", "embedded=nowhere"])
@@ -191,6 +220,6 @@ def test_what_cannot_be_taken_is_refused(elsewhere, item):
 def test_a_result_of_another_version_is_refused(tmp_path):
     path = tmp_path / "embedded" / "sensitivity.json"
     path.parent.mkdir()
-    path.write_text('{"schema_version": 2}')
+    path.write_text('{"schema_version": 1}')
     with user_error(path, "another version"):
         read_results(tmp_path)

@@ -8,7 +8,6 @@ import threading
 import time
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -20,6 +19,7 @@ from audit.decisions.decisions import Alternative, Decision
 from audit.decisions.effects import Bootstrap, effect, effect_text
 from audit.decisions.sensitivity import FILE, sensitivity, table
 from audit.decisions.variants import FOLDER, Variant
+from audit.measured import SCHEMA_VERSION, made_from
 from compare.end_to_end import LEAST_SEEDS
 from experiment.artifacts import RunFolder, read_json
 from experiment.pipeline import main as run_stages
@@ -27,19 +27,14 @@ from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
 from experiment.stages import ROWS
 from paper.cells import CELL_STAGES
-from tests.caffe_impl.test_index import annotate, make_devkit
 from tests.conftest import user_error
+from tests.small_devkit import small_devkit
+from tests.small_run import ONLY, OVERRIDES, small_run
 from torch_impl.__main__ import MODULES, set_threads, versions
 from torch_impl.metrics import ap_11point
 
-TRAINVAL, TEST, RESAMPLES, SEEDS = 24, 12, 50, 2
-OVERRIDES = (
-    "images.hr_size=32", "images.lr_size=8", "features.blob_images=1", "clusters.k=4", "transfer.n1=6",
-    "transfer.n2=4", "transfer.batch_size=10", "transfer.stepsize=8", "transfer.max_iter=20",
-    "transfer.snapshots=[1, 2, 20]", "svm.c=2.5", "run.seed=5", f"compare.resamples={RESAMPLES}",
-    'resnet101.crops=[["china.jpg", 0, 0]]',
-)  # fmt: skip
-ONLY = [word for stage in CELL_STAGES for word in ("--only", stage)]
+SEEDS = 2
+FEW_RESAMPLES = "compare.resamples=50"
 SVM = Alternative("D1", "svm", "another C", set=("svm.c=0.5",))
 LONG = Alternative("D1", "long", "a longer training", set=("transfer.max_iter=1500", "transfer.n1=5"))
 TOO_MANY = Alternative("D2", "too_many", "more clusters than images", set=("clusters.k=25", "transfer.n2=25"))
@@ -65,20 +60,10 @@ def decisions():
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """RUN, with a finished RUN/torch: noise of two tints, a class each."""
-    ids = [f"{number:06d}" for number in range(TRAINVAL + TEST)]
-    folder = make_devkit(
-        tmp_path_factory.mktemp("devkit") / "VOC2007", {"trainval": ids[:TRAINVAL], "test": ids[TRAINVAL:]}
-    )
-    random = np.random.default_rng(0)
-    for number, image_id in enumerate(ids):
-        warm = number % 3 == 0
-        image = random.integers(0, 200, (40 + number, 60, 3)) + ([0, 0, 9] if warm else [9, 0, 0])
-        cv2.imwrite(str(folder / "JPEGImages" / f"{image_id}.jpg"), image.astype(np.uint8))
-        annotate(folder, image_id, ("warm" if warm else "cold", 0))
+    """RUN, with a finished RUN/torch: the two tints are nearly alike."""
+    devkit = small_devkit(tmp_path_factory.mktemp("devkit"), tint=9, difficult=())
     run = tmp_path_factory.mktemp("runs") / "small"
-    resolve("embedded", run / "torch", folder, overrides=OVERRIDES)
-    run_stages("torch", MODULES, versions, [str(run / "torch"), *ONLY])
+    small_run(run / "torch", devkit, FEW_RESAMPLES)
     return run
 
 
@@ -110,7 +95,8 @@ def by_hand(root, one):
     """An alternative's run of seed 1 from RUN/torch's features, on one thread as a worker has it, undisturbed."""
     path = root.parent / "by-hand" / "torch"
     devkit = RunFolder(root / "torch").spec["external"]["devkit"]["path"]
-    resolve("embedded", path, Path(devkit), overrides=(*OVERRIDES, "run.seed=1", "transfer.snapshots=[1, 2]", *one.set))
+    overrides = (*OVERRIDES, FEW_RESAMPLES, "run.seed=1", "transfer.snapshots=[1, 2]", *one.set)
+    resolve("embedded", path, Path(devkit), overrides=overrides)
     threads = torch.get_num_threads()
     arguments = [str(path), "--reuse", str(root / "torch"), "--threads", "1", *ONLY]
     run_stages("torch", MODULES, versions, arguments, before=set_threads)
@@ -127,7 +113,7 @@ def test_a_killed_workers_run_is_done_again_and_is_what_an_undisturbed_one_is(ro
     assert disturbed.json("metrics", "metrics") == alone.json("metrics", "metrics")
 
 
-def test_every_alternative_is_there_with_an_effect_or_a_reason(measured):
+def test_every_alternative_is_there_with_an_effect_or_a_reason(root, measured):
     found, failed = measured
     entries = {(entry["decision"], entry["alternative"]): entry for entry in found["entries"]}
     assert list(entries) == [
@@ -138,6 +124,7 @@ def test_every_alternative_is_there_with_an_effect_or_a_reason(measured):
     assert "clusters.k = 25" in reasons["too_many"] and failed == SEEDS
     assert reasons["turned"] == "no photograph has an EXIF orientation" and reasons["never"] == "nobody can"
     assert "paper" in reasons["foreign"]
+    assert found["made_from"] == made_from(RunFolder(root / "torch")) and found["schema_version"] == SCHEMA_VERSION
     assert found["seeds"] == [1, 2] and "A stand-in" in " ".join(found["subject"]["remarks"])
     assert table(found).count("not measured") == len(reasons)
 

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 import pytest
 
+from audit.measured import stamp
 from compare import __main__ as comparison
 from experiment.artifacts import RunFolder, write_json
 from experiment.spec import read_profile
@@ -69,8 +70,9 @@ def make_run(path: Path, changes: Any = None) -> Path:
 def write_measured(run: Path, file: str, **content: Any) -> None:
     """A controls.json or sensitivity.json beside a run."""
     (run / file).mkdir(exist_ok=True)
-    spec = RunFolder(run / "caffe").spec
-    about = {"schema_version": 1, "spec_sha256": spec["sha256"], "seeds": [1, 2], "subject": {"remarks": ["A toy."]}}
+    torch = RunFolder(run / "torch")
+    about = stamp(torch)
+    about |= {"seeds": [1, 2], "subject": {"remarks": ["A toy."]}}
     write_json(run / file / f"{file}.json", about | content)
 
 

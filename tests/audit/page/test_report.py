@@ -307,12 +307,26 @@ def test_controls_and_their_conclusions_are_shown(page, reported):
 
 
 @pytest.mark.parametrize("file", ["controls", "sensitivity"])
-@pytest.mark.parametrize("change", [{"spec_sha256": "0" * 64}, {"schema_version": 2}])
+@pytest.mark.parametrize("change", [{"spec_sha256": "0" * 64}, {"schema_version": 1}])
 def test_figures_of_another_specification_or_version_are_not_shown(run, file, change):
     path = run / file / f"{file}.json"
     write_json(path, {**read_json(path), **change})
     found, told_ = read_subject(run).measured(file, lambda found, where: found)
     assert found is None and "is of another" in told_ and f"make {file}" in told_
+
+
+@pytest.mark.parametrize("file", ["controls", "sensitivity"])
+def test_figures_of_an_older_run_are_not_shown_wherever_they_lie(run, file, tmp_path, monkeypatch):
+    kept = read_json(run / file / f"{file}.json")
+    monkeypatch.setattr("audit.page.subject.RESULTS", tmp_path / "results")
+    taken = tmp_path / "results" / read_subject(run).name / f"{file}.json"
+    taken.parent.mkdir(parents=True)
+    write_json(taken, kept)
+    (run / file / f"{file}.json").unlink()
+    assert read_subject(run).measured(file)[0] == kept
+    write_json(taken, {**kept, "made_from": "0" * 64})
+    found, told_ = read_subject(run).measured(file)
+    assert found is None and "other results than torch/ holds now" in told_ and f"make {file}" in told_
 
 
 def test_an_alternatives_effect_stands_in_its_row(page, reported):
