@@ -6,16 +6,18 @@ seed share their draws as far as the alternative lets them.
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from audit.decisions.variants import Variant
 from compare.bootstrap import equivalence, paired_differences, resampled_map, resamples
 from compare.end_to_end import LEAST_SEEDS, PERCENT, decision_values
 from experiment.artifacts import RunFolder
 from experiment.stages import ROWS
 from paper.text import number
+
+if TYPE_CHECKING:  # the report, which asks no run for anything, need not wait for PyTorch
+    from audit.decisions.variants import Variant
 
 
 class Bootstrap:
@@ -31,7 +33,7 @@ class Bootstrap:
         self._weights = resamples(len(ids), settings["resamples"], seed)
         self._kept: dict[tuple[str, ...], np.ndarray] = {}
 
-    def maps(self, variant: Variant, row: str, headline: str = "") -> np.ndarray:
+    def maps(self, variant: "Variant", row: str, headline: str = "") -> np.ndarray:
         """A run's mAP of a row in percent, (1 + resamples,) float64: first as observed, then in each resample.
 
         headline : "area" for the area under the curve in the place of the 11-point AP (D20).
@@ -98,7 +100,7 @@ def effect(
 
 
 def measured(
-    bootstrap: Bootstrap, variants: Sequence[Variant], bases: Sequence[Variant], headline: str = ""
+    bootstrap: Bootstrap, variants: Sequence["Variant"], bases: Sequence["Variant"], headline: str = ""
 ) -> dict[str, Any]:
     """What finished runs of an alternative, a seed each, say beside the bases: {"map": row to mean, "effect": row to
     `effect`}, in percent."""

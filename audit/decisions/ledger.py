@@ -192,7 +192,9 @@ def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str,
             f"{one.decision} {one.name}"
             for decision in decisions
             for one in decision.alternatives
-            if not one.reason and one.profile in ("", profile) and (one.decision, one.name, one.told) not in answered
+            if not (one.reason or one.elsewhere)
+            and one.profile in ("", profile)
+            and (one.decision, one.name, one.told) not in answered
         ]
         if lacking:
             problems.append(f"docs/results/{name}/sensitivity.json has no figure for {', '.join(lacking)}")

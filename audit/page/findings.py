@@ -7,9 +7,11 @@ from typing import Any
 
 from audit.claims.claims import Claim, claims
 from audit.claims.optional import finite
+from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Decision
 from audit.decisions.effects import told_rows
 from audit.page import charts
+from audit.page.paper_parts import own_table2
 from audit.page.subject import Subject
 from audit.page.tables import INTERVAL_HEAD, Cell, Chart, Part, Table, decimal, interval, whole, words
 from compare.report import ROW_NAMES
@@ -101,11 +103,25 @@ def effect_cells(found: Mapping[str, Any] | None, why: str) -> list[Cell]:
     return [replace(words(why or "not measured", "quiet"), across=len(INTERVAL_HEAD)), *[words("")] * 3]
 
 
-def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any] | None]) -> list[list[Cell]]:
-    """A row an alternative, run and row of Table 1 that moves; results : run to its sensitivity.json."""
+def decision_rows(
+    decisions: Sequence[Decision],
+    results: Mapping[str, Mapping[str, Any] | None],
+    files: Mapping[str, Mapping[str, Any]],
+) -> list[list[Cell]]:
+    """A row an alternative, run and row of Table 1 that moves.
+
+    results : run to its sensitivity.json. files : run to what `audit.decisions.elsewhere` asks.
+    """
     rows = []
     for decision, one in ((each, one) for each in decisions for one in each.alternatives):
         about = (decision.number, decision.subject, decision.taken, decision.why, one.told)
+        if one.elsewhere:
+            command = elsewhere.ELSEWHERE[one.elsewhere][1]
+            phrases = {name: elsewhere.told(one.elsewhere, found) for name, found in files.items()}
+            for name, phrase in phrases.items():
+                cells = effect_cells(None, phrase or f"not measured yet: `{command}` does it")
+                rows.append([*map(words, (*about, name, "")), *cells])
+            continue
         entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
         reasons = {one.reason or entry.get("reason", "") for entry in entries.values()}
         if not any(entry.get("effect") for entry in entries.values()) and len(reasons) == 1:
@@ -123,14 +139,16 @@ def decision_rows(decisions: Sequence[Decision], results: Mapping[str, Mapping[s
 def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -> Part:
     """Every decision with its alternatives, and what each does to mAP on each run."""
 
+    files = {one.name: files_of(one) for one in subjects}
+
     def read(found: dict[str, Any], where: str, name: str) -> tuple[dict[str, Any], dict[str, charts.Span], str]:
-        decision_rows(decisions, {name: found})  # of this run alone, so that a malformed file costs no other run
+        decision_rows(decisions, {name: found}, files)  # of this run alone: a malformed file costs no other run
         return found, forest_lines(found), measured_note(name, found, where)
 
     told = {one.name: one.measured("sensitivity", partial(read, name=one.name)) for one in subjects}
     measured = {name: made for name, (made, _) in told.items() if made is not None}
     lacking = {name: why for name, (made, why) in told.items() if made is None}
-    rows = decision_rows(decisions, {name: measured[name][0] if name in measured else None for name in told})
+    rows = decision_rows(decisions, {name: measured[name][0] if name in measured else None for name in told}, files)
     head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
     counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
     notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
@@ -143,6 +161,17 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
         alt = f"What each alternative changes the mAP of Ours by, in percent, with 95 % intervals; {HOLLOW}. {far}."
         body.insert(0, [Chart(alt, charts.forest("decisions", panels))])
     return Part("decisions", "The decisions", notes, body, missing)
+
+
+def files_of(subject: Subject) -> dict[str, Any]:
+    """What `audit.decisions.elsewhere` asks of a run; what is missing, malformed or of another run is left out, and its
+    own part of the page says so."""
+    controls, _ = subject.measured("controls", lambda found, where: found)
+    try:
+        table2 = own_table2(subject, dict)
+    except UserError:
+        table2 = None
+    return {"controls": controls, "table2": table2, "compare": subject.comparison}
 
 
 def entry_of(found: Mapping[str, Any] | None, number: str, name: str, told: str) -> Mapping[str, Any]:

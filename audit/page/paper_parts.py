@@ -2,11 +2,12 @@
 
 import base64
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from audit.claims.optional import read_optional
+from audit.claims.optional import Made, read_optional
 from audit.page import charts
 from audit.page.subject import SIDES, Subject
 from audit.page.tables import Chart, Part, Table, decimal, whole, words
@@ -65,17 +66,25 @@ def per_class(subject: Subject) -> Part:
 
 def table2(subject: Subject) -> Part:
     """Table 2: mAP for every N1 and N2, of the feature that the paper describes and of the first layer's."""
-    anchor, title = subject.anchor("table2"), "Table 2: N1 and N2"
-    path = subject.path / OUT / "table2.json"
-    if not path.is_file():
+    found = own_table2(subject, partial(grid_part, subject))
+    if found is None:
         told = f"The grid has not been trained yet: `{subject.command('grid')}` writes {OUT}/table2.json of the run."
-        return Part(anchor, title, missing=told)
+        return Part(subject.anchor("table2"), "Table 2: N1 and N2", missing=told)
+    return found
 
-    def make(found: dict[str, Any]) -> Part:
+
+def own_table2(subject: Subject, make: Callable[[dict[str, Any]], Made]) -> Made | None:
+    """What `make` makes of the run's table2.json; None where there is none.
+
+    Raises `UserError` where it is malformed or of another run.
+    """
+    path = subject.path / OUT / "table2.json"
+
+    def read(found: dict[str, Any]) -> Made:
         require_own(subject, found["remarks"], path, "grid")
-        return grid_part(subject, found)
+        return make(found)
 
-    return read_optional(path, make, "grid")
+    return read_optional(path, read, "grid") if path.is_file() else None
 
 
 def require_own(subject: Subject, remarks: Sequence[str], path: Path, target: str) -> None:

@@ -4,10 +4,10 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from audit.claims.commands import command, complete
-from audit.claims.optional import read_optional
+from audit.claims.optional import Made, read_optional
 from audit.measured import foreign, made_from
 from audit.page.tables import Part, Table, words
 from compare.check import SCHEMA_VERSION
@@ -19,7 +19,6 @@ from paper.standing import Standing, differing_keys, lacks_annotations, standing
 
 RESULTS = Path(__file__).resolve().parents[2] / "docs" / "results"
 SIDES = {"caffe": "Caffe", "torch": "port"}
-Made = TypeVar("Made")
 OWN, STAND_IN = "the paper's own", "a stand-in"
 
 
@@ -72,7 +71,7 @@ class Subject:
 
         The project's own figures of the same data and specification stand in where the run has none.
         """
-        told = f"not measured yet: `{self.command(file)}` does it"
+        problems = []
         for path, name in (
             (self.path / file / f"{file}.json", f"{file}/{file}.json of the run"),
             (RESULTS / self.name / f"{file}.json", f"docs/results/{self.name}/{file}.json"),
@@ -82,6 +81,7 @@ class Subject:
 
             def read(found: dict[str, Any], path: Path = path, name: str = name) -> tuple[Made | None, str]:
                 torch = self.sides["torch"]
+                found["schema_version"]  # what has none is malformed, and not of another version
                 if of := foreign(found, torch, copied=path.is_relative_to(RESULTS)):
                     return None, f"{name} is of {of}: `{self.command(file)}` measures it anew"
                 if found["made_from"] != made_from(torch):
@@ -94,7 +94,8 @@ class Subject:
                 return None, self.local(str(error).replace(str(path), name))
             if made is not None:
                 return made, told
-        return None, told
+            problems.append(told)
+        return None, (problems or [f"not measured yet: `{self.command(file)}` does it"])[0]
 
 
 def read_subject(path: Path, position: int = 1) -> Subject:

@@ -140,20 +140,22 @@ def test_an_alternative_that_can_be_measured_must_have_a_figure_or_a_reason_in_a
     assert len(unmeasured(own, {"embedded": {"sensitivity": SENSITIVITY}})) == 1
 
 
+ANSWERED = [
+    {"decision": one.decision, "alternative": one.name, "what": one.told, "reason": "none has it"}
+    for decision in read_decisions()
+    for one in decision.alternatives
+    if not (one.reason or one.elsewhere)
+]
+
+
 def test_the_check_names_what_is_not_measured(elsewhere, tmp_path, capsys):
-    entries = [
-        {"decision": one.decision, "alternative": one.name, "what": one.told, "reason": "none has it"}
-        for decision in read_decisions()
-        for one in decision.alternatives
-        if not one.reason
-    ]
     path = tmp_path / "results" / "embedded" / "sensitivity.json"
     path.parent.mkdir(parents=True)
-    path.write_text(json.dumps({**SENSITIVITY, "entries": entries}))
+    path.write_text(json.dumps({**SENSITIVITY, "entries": ANSWERED}))
     assert elsewhere() == elsewhere("--check") == 0
-    path.write_text(json.dumps({**SENSITIVITY, "entries": entries[1:]}))
+    path.write_text(json.dumps({**SENSITIVITY, "entries": ANSWERED[1:]}))
     assert (elsewhere(), elsewhere("--check")) == (0, 1)
-    lacking = f"{entries[0]['decision']} {entries[0]['alternative']}"
+    lacking = f"{ANSWERED[0]['decision']} {ANSWERED[0]['alternative']}"
     assert capsys.readouterr().err == (
         f"unmeasured: docs/results/embedded/sensitivity.json has no figure for {lacking}: "
         "run `make sensitivity ledger`\n"
@@ -178,7 +180,7 @@ def run(tmp_path):
     torch = RunFolder(tmp_path / "run" / "torch")
     write_metrics(torch, "as they were")
     write_json(torch.path / "spec.json", {"sha256": SPEC})
-    for name, content in (("sensitivity", {**SENSITIVITY, "entries": []}), ("controls", CONTROLS)):
+    for name, content in (("sensitivity", {**SENSITIVITY, "entries": ANSWERED}), ("controls", CONTROLS)):
         (tmp_path / "run" / name).mkdir()
         write_json(tmp_path / "run" / name / f"{name}.json", {**content, **stamp(torch)})
     return tmp_path / "run"

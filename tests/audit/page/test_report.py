@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from audit.claims.claims import claims
+from audit.decisions import elsewhere
 from audit.decisions.decisions import read_decisions
 from audit.decisions.ledger import effects_cell
 from audit.page import charts, evidence, findings, outcome, paper_parts, report
@@ -323,10 +324,32 @@ def test_figures_of_an_older_run_are_not_shown_wherever_they_lie(run, file, tmp_
     taken.parent.mkdir(parents=True)
     write_json(taken, kept)
     (run / file / f"{file}.json").unlink()
-    assert read_subject(run).measured(file)[0] == kept
-    write_json(taken, {**kept, "made_from": "0" * 64})
-    found, told_ = read_subject(run).measured(file)
-    assert found is None and "other results than torch/ holds now" in told_ and f"make {file}" in told_
+
+    def measured():
+        return read_subject(run).measured(file, lambda found, where: (found, where))
+
+    assert measured()[0][0] == kept and "another run" not in measured()[0][1]
+    # The project's figures of the same data and specification will do, and are told as what they are.
+    other = {**kept, "made_from": "0" * 64}
+    write_json(taken, other)
+    assert measured()[0][0] == other and "of another run of the same data and specification" in measured()[0][1]
+    write_json(taken, {**kept, "data": "0" * 64})
+    assert measured()[0] is None and "of other data" in measured()[1] and f"make {file}" in measured()[1]
+    write_json(run / file / f"{file}.json", other)  # the run's own must be of its results
+    assert measured()[0] is None
+
+
+def test_what_another_command_measured_stands_in_the_decisions_row(run):
+    files = {"x": findings.files_of(read_subject(run))}
+    assert files["x"]["compare"]["sentence"] and files["x"]["controls"]["rows"]
+    decisions = [decision for decision in read_decisions() if decision.number in ("D6", "D25")]
+    rows = [row for row in findings.decision_rows(decisions, {"x": None}, files) if row[5].text == "x"]
+    told_ = {row[0].text: row[7].text for row in rows if "make" in row[7].text or "margin" in row[7].text}
+    # The toy controls have none whose C is chosen, and the toy comparison has an interval.
+    assert told_ == {
+        "D6": "not measured yet: `make controls` does it",
+        "D25": elsewhere.told("other_margin", files["x"]) or "not measured yet: `make seeds compare` does it",
+    }
 
 
 def test_an_alternatives_effect_stands_in_its_row(page, reported):
@@ -351,10 +374,10 @@ def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
     # A baseline that moves in resamples alone is told, Ours always.
     effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
     found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
-    rows = findings.decision_rows([decision], {"x": found})
+    rows = findings.decision_rows([decision], {"x": found}, {})
     told_ = [row[6].text for row in rows if row[4].text == one.told]
     assert told_ == ["Ours", "Baseline-LR"]
-    assert effects_cell([one], found) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
+    assert effects_cell([one], {"sensitivity": found}) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
@@ -390,7 +413,7 @@ def test_a_file_of_another_form_costs_its_part_alone(run, file, make):
     assert findings.check(subject).claims and findings.check(subject).problem == ""
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "null", '{"schema_version": 1}', "trimmed", "not a number"])
+@pytest.mark.parametrize("content", ["{", "[]", "null", "trimmed", "not a number"])
 @pytest.mark.parametrize(("file", "part"), [("controls", "controls"), ("sensitivity", "decisions")])
 def test_a_malformed_file_of_measures_costs_what_rests_on_it_alone(run, reported, file, part, content):
     path = run / file / f"{file}.json"
