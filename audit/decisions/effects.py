@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from audit.controls.text import difference_text
 from compare.bootstrap import equivalence, paired_differences, resampled_map, resamples
 from compare.end_to_end import LEAST_SEEDS, PERCENT, decision_values
 from experiment.artifacts import RunFolder
 from experiment.stages import ROWS
-from paper.text import number
 
 if TYPE_CHECKING:  # the report, which asks no run for anything, need not wait for PyTorch
     from audit.decisions.variants import Variant
@@ -120,8 +120,7 @@ def effect_text(effect: Mapping[str, Any]) -> str:
     low, high = effect["interval_95"]
     if effect["difference"] == low == high == 0:
         return "0"
-    doubt = "" if effect["certain"] else " ?"
-    return f"{number(effect['difference'], signed=True)} [{low:+.2f}, {high:+.2f}]{doubt}"
+    return difference_text(effect)
 
 
 def told_rows(effects: Mapping[str, Mapping[str, Any]]) -> list[str]:
