@@ -58,7 +58,9 @@ class Plan:
         if variant.alternative is None:
             return []
         found = [Variant(variant.root, variant.seed), variant.with_seed(1)]
-        found += [other for them in self.variants.values() for other in them if other.run.path == used_by(variant)]
+        for one, them in self.variants.items():
+            if one.folder == used(variant.alternative):
+                found += [other for other in them if other.seed == variant.seed]
         return [other for other in found if other != variant]
 
 
@@ -95,8 +97,7 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
     profile = RunFolder(root / "torch").spec["profile"].partition(",")[0]
     every = [one for decision in read_decisions() for one in decision.alternatives if not one.elsewhere]
     asked = [one for one in every if not only or one.decision in only]
-    used = {one.folder: CHANGES[one.otherwise].uses for one in every if one.otherwise}
-    plan.named |= {one for one in every if one in asked or one.folder in {used.get(other.folder) for other in asked}}
+    plan.named |= {one for one in every if one in asked or one.folder in map(used, asked)}
     for one in every:
         variants = [Variant(root, base.seed, one) for base in plan.bases]
         if one.reason:
@@ -114,18 +115,16 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
                 plan.reasons[one] = reason
             else:
                 plan.variants[one] = variants
-    for one in [one for one in plan.variants if used.get(one.folder)]:
-        for other, reason in plan.reasons.items():
-            if other.folder == used[one.folder]:
-                plan.reasons[one] = reason
-                del plan.variants[one]
-                break
+    reasons = {one.folder: reason for one, reason in plan.reasons.items()}
+    for one in [one for one in plan.variants if used(one) in reasons]:
+        plan.reasons[one] = reasons[used(one)]
+        del plan.variants[one]
     return plan
 
 
-def used_by(variant: Variant) -> Path | None:
-    """The folder of the run that a run's change uses."""
-    return variant.other.path if variant.other else None
+def used(one: Alternative) -> str:
+    """The folder's name of the alternative whose runs those of this one use; "" where they use none."""
+    return CHANGES[one.otherwise].uses if one.otherwise else ""
 
 
 def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str, Any]:
