@@ -6,9 +6,6 @@ from typing import Any
 from audit.decisions.effects import effect_text
 from paper.text import number
 
-# What of a data set is asked: controls.json, table2.json, and compare.json or what docs/results keeps of it.
-FILES = ("controls", "table2", "compare")
-
 
 def cross_validated(controls: Mapping[str, Any]) -> str:
     """D6: the controls whose C is chosen by cross-validation."""
@@ -48,8 +45,11 @@ ELSEWHERE: dict[str, tuple[str, str, Callable[[Mapping[str, Any]], str]]] = {
 
 
 def told(name: str, found: Mapping[str, Any]) -> str:
-    """What is known of an alternative; found : `FILES` to what they hold. "" where its file is not there, or has no
-    such figure."""
+    """What is known of an alternative; "" where its file is not there, or has no such figure.
+
+    found : "controls", "table2" and "compare" to what controls.json, table2.json and compare.json hold, the last of
+    them whole or as docs/results keeps it.
+    """
     file, _, phrase = ELSEWHERE[name]
     try:
         return phrase(found[file]) if found.get(file) else ""

@@ -117,10 +117,9 @@ def decision_rows(
         about = (decision.number, decision.subject, decision.taken, decision.why, one.told)
         if one.elsewhere:
             command = elsewhere.ELSEWHERE[one.elsewhere][1]
-            phrases = {name: elsewhere.told(one.elsewhere, found) for name, found in files.items()}
-            for name, phrase in phrases.items():
-                cells = effect_cells(None, phrase or f"not measured yet: `{command}` does it")
-                rows.append([*map(words, (*about, name, "")), *cells])
+            for name, found in files.items():
+                phrase = elsewhere.told(one.elsewhere, found) or f"not measured yet: `{command}` does it"
+                rows.append([*map(words, (*about, name, "")), *effect_cells(None, phrase)])
             continue
         entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
         reasons = {one.reason or entry.get("reason", "") for entry in entries.values()}
