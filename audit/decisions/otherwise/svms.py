@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,24 +38,25 @@ def rbf() -> Iterator[None]:
 
     A linear SVM of rows whose inner products are the kernel is the kernel's own: such rows are given to the stage.
     """
-    view = {}
-    for stage, train, test in SOURCES:
-        for name in (train, test):
-            view[stage, name] = embedded(stage, train, name)
-    with seen(view):
+    with seen({(stage, name): view for stage, *names in SOURCES for name, view in embedded(stage, *names).items()}):
         yield
 
 
-def embedded(stage: str, train: str, name: str) -> Callable[[Load], np.ndarray]:
-    """Rows (m, n) float64 whose inner products with trainval's n are the kernel's values, by its eigenvectors."""
+def embedded(stage: str, train: str, test: str) -> dict[str, Callable[[Load], np.ndarray]]:
+    """Training and test rows, (n, r) and (m, r) float64, whose inner products with the training ones are the kernel's
+    values, by its eigenvectors."""
+    found: list[tuple[np.ndarray, ...]] = []  # trainval's rows, eigenvectors and scales: both sets lie in one basis
 
-    def made(load: Load) -> np.ndarray:
-        rows = load(stage, train).astype(np.float64)
-        values, vectors = np.linalg.eigh(rbf_kernel(rows, rows))
-        kept = values > NEGLIGIBLE * values[-1]
-        return rbf_kernel(load(stage, name).astype(np.float64), rows) @ vectors[:, kept] / np.sqrt(values[kept])
+    def made(load: Load, name: str) -> np.ndarray:
+        if not found:
+            rows = load(stage, train).astype(np.float64)
+            values, vectors = np.linalg.eigh(rbf_kernel(rows, rows))
+            kept = values > NEGLIGIBLE * values[-1]
+            found.append((rows, vectors[:, kept], np.sqrt(values[kept])))
+        ((rows, vectors, scales),) = found
+        return rbf_kernel(load(stage, name).astype(np.float64), rows) @ vectors / scales
 
-    return made
+    return {name: partial(made, name=name) for name in (train, test)}
 
 
 def rbf_kernel(one: np.ndarray, other: np.ndarray) -> np.ndarray:
