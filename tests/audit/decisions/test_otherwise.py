@@ -18,7 +18,6 @@ from audit.decisions.variants import Variant, bring_up_to_date, prepare
 from experiment.artifacts import RunFolder
 from experiment.stage_writer import StageWriter
 from experiment.stages import STAGES
-from tests.audit.decisions.test_sensitivity import ONLY, OVERRIDES, root  # noqa: F401  (a fixture)
 from torch_impl import caffe_net, clusters, transfer
 from torch_impl import features as stage_features
 from torch_impl import images as stage_images
@@ -94,7 +93,7 @@ def test_area_down_is_the_mean_of_blocks_and_bilinear_up_that_of_neighbours():
     assert np.abs(lr - expected).max() <= 1  # OpenCV's bilinear rounds its weights to 1/2048
 
 
-def test_the_mirror_image_counts_as_much_as_the_image(root):  # noqa: F811
+def test_the_mirror_image_counts_as_much_as_the_image(root):
     run = RunFolder(root / "torch")
     net = CaffeNet(run.prototxt("backbone.prototxt")).load(Path(run.spec["external"]["weights"]["path"]))
     pixels = np.array(run.array("images", "hr_trainval")[:5])
@@ -111,7 +110,7 @@ def test_the_mirror_image_counts_as_much_as_the_image(root):  # noqa: F811
     assert not np.allclose(found, extracted(pixels), rtol=1e-3)
 
 
-def test_pooled_sizes_are_rounded_down(root):  # noqa: F811
+def test_pooled_sizes_are_rounded_down(root):
     prototxt = RunFolder(root / "torch").prototxt("backbone.prototxt")
     ceil = CaffeNet(prototxt).blob_shapes["pool1"]
     with features.pooling_rounded_down():
@@ -121,7 +120,7 @@ def test_pooled_sizes_are_rounded_down(root):  # noqa: F811
     assert CaffeNet(prototxt).blob_shapes["pool1"] == ceil  # it is over
 
 
-def test_a_batch_norm_whose_blob_2_is_ignored_takes_the_sums(root):  # noqa: F811
+def test_a_batch_norm_whose_blob_2_is_ignored_takes_the_sums(root):
     prototxt = RunFolder(root / "torch").prototxt("backbone.prototxt")
     layer = next(one for one in read_prototxt(prototxt).layer if one.type == "BatchNorm")
     x, mean, variance = torch.randn(2, 3, 4, 4), torch.tensor([1.0, 2, 3]), torch.tensor([4.0, 5, 6])
@@ -132,7 +131,7 @@ def test_a_batch_norm_whose_blob_2_is_ignored_takes_the_sums(root):  # noqa: F81
     assert caffe_net.LAYERS["BatchNorm"] is caffe_net.batch_norm
 
 
-def run_of(root, alternative, seed=1):  # noqa: F811
+def run_of(root, alternative, seed=1):
     """An alternative's finished run beside RUN/torch, and the base's of the same seed."""
     base, one = Variant(root, seed), Variant(root, seed, alternative)
     for variant in (base, one):
@@ -148,7 +147,7 @@ def unit(rows):
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def test_clusters_of_unit_rows_are_told_apart_by_unit_rows(root):  # noqa: F811
+def test_clusters_of_unit_rows_are_told_apart_by_unit_rows(root):
     _, base, run = run_of(root, ALTERNATIVES["clusters_of_unit_rows"])
     hr, lr = map(unit, rows_of(run, "hr_trainval", "lr_trainval"))
     centroids, assigned = np.array(run.array("clusters", "centroids")), run.array("clusters", "assignments")
@@ -171,7 +170,7 @@ def test_the_best_of_ten_starts_is_no_worse_than_the_stages_own():
 
 
 @pytest.mark.parametrize("name", ["input_of_unit_rows", "standardised_input"])
-def test_the_networks_input_is_scaled_and_the_svms_is_not(root, name):  # noqa: F811
+def test_the_networks_input_is_scaled_and_the_svms_is_not(root, name):
     _, base, run = run_of(root, ALTERNATIVES[name])
     train, test = rows_of(run, "lr_trainval", "lr_test")
     if name == "standardised_input":
@@ -191,7 +190,7 @@ def test_the_networks_input_is_scaled_and_the_svms_is_not(root, name):  # noqa: 
     assert np.array_equal(run.array("svm", "baseline_lr"), base.array("svm", "baseline_lr"))
 
 
-def test_without_relu_the_network_is_affine(root):  # noqa: F811
+def test_without_relu_the_network_is_affine(root):
     _, _, run = run_of(root, ALTERNATIVES["no_relu"])
     (lr,) = rows_of(run, "lr_test")
     w1, b1, w2, b2 = (np.array(run.array("transfer", p), np.float64) for p in transfer.PARAMETERS)
@@ -209,7 +208,7 @@ def solver(run, batch=10):
     return transfer.SGDSolver(net, settings), torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(labels))
 
 
-def test_with_the_rate_outside_it_is_pytorchs_sgd(root):  # noqa: F811
+def test_with_the_rate_outside_it_is_pytorchs_sgd(root):
     run = RunFolder(root / "torch")
     with training.rate_outside():
         ours, rows, labels = solver(run)
@@ -235,7 +234,7 @@ def test_with_the_rate_outside_it_is_pytorchs_sgd(root):  # noqa: F811
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-6)
 
 
-def test_dropout_drops_half_and_goes_on_as_if_it_never_stopped(root):  # noqa: F811
+def test_dropout_drops_half_and_goes_on_as_if_it_never_stopped(root):
     run = RunFolder(root / "torch")
     with training.dropout(4):
         whole, rows, labels = solver(run)
@@ -251,7 +250,7 @@ def test_dropout_drops_half_and_goes_on_as_if_it_never_stopped(root):  # noqa: F
     assert set(ones.unique().tolist()) == {0.0, 2.0} and abs((ones == 0).float().mean() - 0.5) < 0.01
 
 
-def test_the_loss_without_a_clamp_is_pytorchs(root):  # noqa: F811
+def test_the_loss_without_a_clamp_is_pytorchs(root):
     layer = next(
         one for one in read_prototxt(RunFolder(root / "torch").prototxt("transfer_train.prototxt")).layer
         if one.type == "SoftmaxWithLoss"
@@ -277,7 +276,7 @@ def test_the_last_batch_is_dropped_or_shortened(change, expected):
         assert next(transfer.hdf5_batches(2, 3)).tolist() == [0, 1]  # fewer rows than a batch has
 
 
-def test_halves_share_no_image(root):  # noqa: F811
+def test_halves_share_no_image(root):
     _, base, run = run_of(root, ALTERNATIVES["halves"])
     labels = np.array(run.array("pseudo_labels", "labels"))
     w1, b1, w2, b2 = (np.array(run.array("transfer", f"{p}_initial"), np.float64) for p in transfer.PARAMETERS)
@@ -316,7 +315,7 @@ def mean_norm(train, test):
         ("rbf", {"kernel": "rbf"}),
     ],
 )
-def test_svms_are_scikit_learns(root, name, options):  # noqa: F811
+def test_svms_are_scikit_learns(root, name, options):
     _, base, run = run_of(root, ALTERNATIVES[name])
     for row, (stage, *names) in zip(("baseline_hr", "baseline_lr", "ours"), svms.SOURCES, strict=True):
         train, test = (np.array(run.array(stage, part), np.float64) for part in names)
@@ -330,7 +329,7 @@ def test_svms_are_scikit_learns(root, name, options):  # noqa: F811
     assert same == (name == "sign_as_it_comes")  # LIBSVM puts 1 before -1 by itself (D16)
 
 
-def test_a_network_can_be_trained_on_another_runs_images(root):  # noqa: F811
+def test_a_network_can_be_trained_on_another_runs_images(root):
     """D21, with the shuffled devkit in the place of object crops, which the small devkit lacks."""
     order = Variant(root, 1, Alternative("D2", "order", "another order", devkit="shuffled"))
     assert prepare(order) == "" and bring_up_to_date(order) == ""
@@ -345,7 +344,7 @@ def test_a_network_can_be_trained_on_another_runs_images(root):  # noqa: F811
     assert not target.path.exists()
 
 
-def test_a_stage_that_ran_otherwise_passes_for_no_ordinary_one(root, monkeypatch):  # noqa: F811
+def test_a_stage_that_ran_otherwise_passes_for_no_ordinary_one(root, monkeypatch):
     one, base, run = run_of(root, ALTERNATIVES["sign_as_it_comes"])
     assert run.manifest("svm")["key"] != base.manifest("svm")["key"]
     assert run.manifest("transfer")["key"] == base.manifest("transfer")["key"]

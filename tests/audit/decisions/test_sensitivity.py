@@ -27,14 +27,13 @@ from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
 from experiment.stages import ROWS
 from paper.cells import CELL_STAGES
+from tests.audit.decisions.conftest import FEW_RESAMPLES
 from tests.conftest import user_error
-from tests.small_devkit import small_devkit
-from tests.small_run import ONLY, OVERRIDES, small_run
+from tests.small_run import ONLY, OVERRIDES
 from torch_impl.__main__ import MODULES, set_threads, versions
 from torch_impl.metrics import ap_11point
 
 SEEDS = 2
-FEW_RESAMPLES = "compare.resamples=50"
 SVM = Alternative("D1", "svm", "another C", set=("svm.c=0.5",))
 LONG = Alternative("D1", "long", "a longer training", set=("transfer.max_iter=1500", "transfer.n1=5"))
 TOO_MANY = Alternative("D2", "too_many", "more clusters than images", set=("clusters.k=25", "transfer.n2=25"))
@@ -56,15 +55,6 @@ def decisions():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(command, "read_decisions", lambda: found)
         yield
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """RUN, with a finished RUN/torch: the two tints are nearly alike."""
-    devkit = small_devkit(tmp_path_factory.mktemp("devkit"), tint=9, difficult=())
-    run = tmp_path_factory.mktemp("runs") / "small"
-    small_run(run / "torch", devkit, FEW_RESAMPLES)
-    return run
 
 
 def kill_while_it_trains(workers, variant, killed):
