@@ -40,7 +40,7 @@ def ours(root: Path, seed: int, threads: int) -> RunFolder:
     if stands_for(made, RunFolder(root / "torch"), seed):
         return made
     run = prepared(root, "ours", seed, threads)
-    bring_up_to_date(run, SEEDED, RunFolder(root / "sensitivity" / "base" / str(seed) / "torch"), threads)
+    bring_up_to_date(run, SEEDED, None, threads)
     return run
 
 

@@ -97,7 +97,7 @@ def require_sight(client: Client, root: Path, scheduler: str) -> None:
         raise UserError(f"{where}: a worker lacks this program ({error}): start it with PYTHONPATH on it") from None
     if blind := [address for address, sight in seen.items() if not sight]:
         raise UserError(f"{where}: worker {blind[0]} does not see {root}: its machine must share this file system")
-    # A run's stages write to the process's own standard error and set its threads: one at a time in a process.
+    # A process does one run at a time (variants.ONE_AT_A_TIME): its other threads would only wait.
     if wide := [address for address, threads in client.nthreads().items() if threads > 1]:
         raise UserError(f"{where}: worker {wide[0]} has several threads: start it with --nthreads 1")
 

@@ -6,6 +6,7 @@ reach is taken over from the base of the same seed.
 """
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,8 @@ BASE = "base"
 # What no draw reaches: equal for all seeds, so that one of them makes it for all.
 SEEDLESS = ("index", "images", "features")
 LOG = "log.txt"  # beside a run: what its stages said
+# A run sets its process's threads and standard error, and its change replaces functions of the whole process.
+ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -66,8 +69,8 @@ class Variant:
 
     def versions(self) -> dict[str, str]:
         """The versions of what computes the stages that its change touches."""
-        assert self.change is not None
-        return {**versions(), "otherwise": self.change.version(self.other)}
+        assert self.alternative is not None and self.change is not None
+        return {**versions(), "otherwise": f"{self.alternative.otherwise}, {self.change.version(self.other)}"}
 
     @contextlib.contextmanager
     def changed(self, stage: str) -> Iterator[Callable[[], dict[str, str]]]:
@@ -76,7 +79,7 @@ class Variant:
         if self.change is None or stage not in self.change.stages:
             yield versions
         else:
-            with self.change.stages[stage](Place(self.seed, self.other)):
+            with self.change.stages[stage](Place(self.run, self.other)):
                 yield self.versions
 
     def is_finished(self) -> bool:
@@ -84,7 +87,7 @@ class Variant:
         touched = tuple(self.change.stages) if self.change else ()
         if not up_to_date(self.run, tuple(stage for stage in CELL_STAGES if stage not in touched)):
             return False
-        if self.other is not None and self.other.manifest("features") is None:
+        if self.other is not None and not up_to_date(self.other, SEEDLESS):
             return False
         return not touched or up_to_date(self.run, touched, self.versions)
 
@@ -124,22 +127,28 @@ def bring_up_to_date(variant: Variant, *before: str) -> str:
     """
     if failed := next(filter(None, before), ""):
         return failed
-    base = Variant(variant.root, variant.seed)
-    # The first seed's run has the features that all seeds share; of the base, RUN/torch has them.
-    first = variant.with_seed(1).run if variant.seed != 1 else base.run
-    if variant.alternative is None:
-        first = RunFolder(variant.root / "torch")
-    with open(variant.run.path.parent / LOG, "a", encoding="utf-8") as log, contextlib.redirect_stderr(log):
+    with ONE_AT_A_TIME, open(variant.run.path.parent / LOG, "a", encoding="utf-8") as log:
         try:
             for stage in CELL_STAGES:
-                source = first if stage in SEEDLESS else base.run
-                reuse = ["--reuse", str(source.path)] if source.path != variant.run.path else []
+                taken = source_of(variant, stage)
+                reuse = ["--reuse", str(taken.path)] if taken else []
                 arguments = [str(variant.run.path), *reuse, "--threads", "1", "--only", stage]
-                with variant.changed(stage) as found:
+                with contextlib.redirect_stderr(log), variant.changed(stage) as found:
                     run_stages("torch", MODULES, found, arguments, before=set_threads)
         except UserError as error:
             return str(error).replace(f"{variant.root}/", "")
     return ""
+
+
+def source_of(variant: Variant, stage: str) -> RunFolder | None:
+    """The run that a run takes a stage over from where it is the same there; None where it makes it itself."""
+    if stage in SEEDLESS and variant.seed != 1:
+        return variant.with_seed(1).run
+    if variant.alternative is not None:
+        return Variant(variant.root, variant.seed).run
+    # The features of RUN/torch may come from several threads. The base's are made as its alternatives' are, or the
+    # rounding of these threads would be part of every effect.
+    return RunFolder(variant.root / "torch") if stage in ("index", "images") else None
 
 
 assert all(not STAGES[stage].seeded for stage in SEEDLESS)

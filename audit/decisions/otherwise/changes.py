@@ -10,7 +10,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import cv2
 
 from audit.controls import features as rows
 from audit.decisions.otherwise import features, images, replacing, svms, training
@@ -18,10 +20,20 @@ from experiment.artifacts import RunFolder, sha256_file
 
 
 class Place(NamedTuple):
-    """Where a change is made: the run's seed, and the run that it `uses`, finished, or None."""
+    """Where a change is made: the run, and the run that it `uses`, finished, or None."""
 
-    seed: int
+    run: RunFolder
     other: RunFolder | None = None
+
+    @property
+    def values(self) -> Mapping[str, Mapping[str, Any]]:
+        """The run's specification."""
+        return self.run.spec["values"]
+
+    @property
+    def seed(self) -> int:
+        """The run's seed."""
+        return int(self.values["run"]["seed"])
 
 
 @dataclass(frozen=True)
@@ -36,10 +48,12 @@ class Change:
     uses: str = ""
 
     def version(self, other: RunFolder | None) -> str:
-        """What its stages depend on besides what all do: its code, and the features of the run that it uses."""
-        files = [sha256_file(Path(str(module.__file__))) for module in (*self.modules, replacing, rows)]
+        """What its stages depend on besides what all do: its code, OpenCV, which only changes call, and the features
+        of the run that it uses."""
+        code = (Path(__file__), *(Path(str(module.__file__)) for module in (*self.modules, replacing, rows)))
         features = other.require_manifest("features")["outputs"] if other else {}
-        return ", ".join([*files, *(features[name]["sha256"] for name in sorted(features) if "trainval" in name)])
+        used = [features[name]["sha256"] for name in sorted(features) if "trainval" in name]
+        return ", ".join([f"opencv {cv2.__version__}", *map(sha256_file, code), *used])
 
 
 def always(context: Callable[[], AbstractContextManager[None]]) -> Callable[[Place], AbstractContextManager[None]]:
@@ -56,6 +70,7 @@ def objects(place: Place) -> AbstractContextManager[None]:
 CHANGES: dict[str, Change] = {
     "kernel_unrounded": Change((images,), {"images": always(images.unrounded)}),
     "bilinear_up": Change((images,), {"images": always(images.bilinear_up)}),
+    "nearest_up": Change((images,), {"images": always(images.nearest_up)}),
     "area_down": Change((images,), {"images": always(images.area_down)}),
     "real_grey_levels": Change((images,), {"images": always(images.real_grey_levels)}),
     "blob_2_ignored": Change((features,), {"features": always(features.blob_2_ignored)}),
@@ -64,7 +79,9 @@ CHANGES: dict[str, Change] = {
     "clusters_of_unit_rows": Change(
         (training,), dict.fromkeys(("clusters", "pseudo_labels"), always(training.clusters_of_unit_rows))
     ),
-    "ten_starts": Change((training,), {"clusters": lambda place: training.ten_starts(place.seed)}),
+    "ten_starts": Change(
+        (training,), {"clusters": lambda place: training.ten_starts(place.seed, place.values["clusters"])}
+    ),
     "objects": Change(
         (training,), dict.fromkeys(("clusters", "pseudo_labels", "transfer"), objects), uses="D23-object_crops"
     ),
@@ -86,6 +103,10 @@ CHANGES: dict[str, Change] = {
     "positives_twice": Change((svms,), {"svm": always(svms.positives_twice)}),
     "balanced": Change((svms,), {"svm": always(svms.balanced)}),
     "halves": Change(
-        (training, svms), {"transfer": always(training.half_the_rows), "svm": always(svms.other_half_of_labels)}
+        (training, svms),
+        {
+            **dict.fromkeys(("clusters", "pseudo_labels", "transfer"), always(training.half_the_rows)),
+            "svm": always(svms.other_half_of_labels),
+        },
     ),
 }
