@@ -19,6 +19,7 @@ from audit.decisions.effects import Bootstrap, effect_text, measured
 from audit.decisions.otherwise.changes import CHANGES
 from audit.decisions.variants import FOLDER, Variant, prepare
 from audit.measured import stamp
+from compare.end_to_end import LEAST_SEEDS
 from compare.report import ROW_NAMES
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
@@ -29,7 +30,6 @@ from paper.standing import standing
 from paper.text import markdown_table, number
 
 FILE = "sensitivity.json"
-SEEDS = 3
 
 
 @dataclass
@@ -65,7 +65,7 @@ class Plan:
 
 
 def sensitivity(
-    root: Path, seeds: int = SEEDS, only: Sequence[str] = (), scheduler: str = "", workers: int = 0
+    root: Path, seeds: int = LEAST_SEEDS, only: Sequence[str] = (), scheduler: str = "", workers: int = 0
 ) -> tuple[dict[str, Any], int]:
     """Bring the runs up to date and gather RUN/sensitivity/sensitivity.json; beside it, how many could not be run.
 
@@ -185,7 +185,9 @@ def main() -> int:
     """The command line; returns the exit code: 1 where a run that can be made could not."""
     parser = argparse.ArgumentParser(prog="python -m audit.decisions.sensitivity", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder, with a finished torch/ in it")
-    parser.add_argument("--seeds", type=int, default=SEEDS, help=f"runs of each alternative (default: {SEEDS})")
+    parser.add_argument(
+        "--seeds", type=int, default=LEAST_SEEDS, help=f"runs of each alternative (default: {LEAST_SEEDS})"
+    )
     parser.add_argument("--only", nargs="+", default=[], metavar="D1", help="run these decisions' alternatives alone")
     parser.add_argument("--scheduler", default="", metavar="tcp://host:port", help="a Dask cluster on this file system")
     parser.add_argument("--workers", type=int, default=0, help="processes on this machine (default: one a core)")
