@@ -9,6 +9,7 @@ import numpy as np
 from experiment.artifacts import RunFolder
 
 Load = Callable[[str, str], np.ndarray]  # a run's array, given its stage and name
+HALVES_SEED = 1  # of the one permutation of D36
 View = Mapping[tuple[str, str], Callable[[Load], np.ndarray]]
 
 
@@ -40,3 +41,8 @@ def seen(view: View) -> Iterator[None]:
 
     with replaced(RunFolder, "array", array):
         yield
+
+
+def first_half(n: int) -> np.ndarray:
+    """The rows (n // 2,) of one half of n, drawn once for all seeds, in ascending order (D36)."""
+    return np.sort(np.random.default_rng(HALVES_SEED).permutation(n)[: n // 2])

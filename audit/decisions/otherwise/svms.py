@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from audit.controls.features import unit_rows
-from audit.decisions.otherwise.replacing import Load, replaced, seen
+from audit.decisions.otherwise.replacing import Load, first_half, replaced, seen
 from torch_impl import svm
 
 # The rows of Table 1: where their training and test rows are.
@@ -115,7 +115,7 @@ def other_half_of_labels() -> Iterator[None]:
 
     def labels(load: Load) -> np.ndarray:
         found = load("index", "labels_trainval")
-        found[::2] = 0  # what is labelled 0 trains no SVM (D15)
+        found[first_half(len(found))] = 0  # what is labelled 0 trains no SVM (D15)
         return found
 
     with seen({("index", "labels_trainval"): labels}):

@@ -1,6 +1,6 @@
 """Clusters and the transfer network made otherwise (D3, D11, D13, D14, D21, D26, D29, D30, D36)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from audit.controls.features import unit_rows
-from audit.decisions.otherwise.replacing import Load, replaced, seen
+from audit.decisions.otherwise.replacing import Load, first_half, replaced, seen
 from experiment.artifacts import RunFolder
 from torch_impl import caffe_net, clusters, transfer
 
@@ -26,17 +26,21 @@ def clusters_of_unit_rows() -> Iterator[None]:
 
 
 @contextmanager
-def ten_starts(seed: int) -> Iterator[None]:
-    """D29: of ten k-means++ starts, the stage's own and nine more, the clusters of least inertia."""
-    plain = clusters.kmeans
+def ten_starts(seed: int, limits: Mapping[str, Any]) -> Iterator[None]:
+    """D29: of ten starts, the stage's own and nine more drawn alike, the one whose clusters have the least inertia.
 
-    def kmeans(features: Tensor, initial: Tensor, *limits: Any) -> tuple[Tensor, Tensor, float, int]:
-        drawn = [
-            clusters.draw_centroids(features, len(initial), "k-means++", STARTS * seed + i) for i in range(1, STARTS)
-        ]
-        return min((plain(features, start, *limits) for start in (initial, *drawn)), key=lambda found: found[2])
+    limits : the specification's section clusters.
+    """
+    plain = clusters.draw_centroids
 
-    with replaced(clusters, "kmeans", kmeans):
+    def draw_centroids(features: Tensor, k: int, init: str, own_seed: int) -> Tensor:
+        seeds = (own_seed, *(STARTS * seed + i for i in range(1, STARTS)))
+        starts = [plain(features, k, init, one) for one in seeds]
+        return min(
+            starts, key=lambda start: clusters.kmeans(features, start, limits["max_iter"], limits["tolerance"])[2]
+        )
+
+    with replaced(clusters, "draw_centroids", draw_centroids):
         yield
 
 
@@ -79,9 +83,16 @@ def trained_on(run: RunFolder) -> Iterator[None]:
 
 @contextmanager
 def half_the_rows() -> Iterator[None]:
-    """D36: the network is trained on every other trainval image."""
-    names = (("features", "lr_trainval"), ("pseudo_labels", "labels"))
-    with seen({name: lambda load, name=name: load(*name)[::2] for name in names}):  # type: ignore[misc]
+    """D36: clusters, pseudo-labels and the network are of one half of the trainval images."""
+
+    def half(name: str) -> Callable[[Load], np.ndarray]:
+        def made(load: Load) -> np.ndarray:
+            rows = load("features", name)
+            return rows[first_half(len(rows))]
+
+        return made
+
+    with seen({("features", name): half(name) for name in ("hr_trainval", "lr_trainval")}):
         yield
 
 
