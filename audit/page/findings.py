@@ -48,11 +48,11 @@ def check(subject: Subject) -> Checked:
 
 
 def counted(claims: Sequence[Claim]) -> str:
-    """How many claims have which verdict, in words; what the paper's own figures decide apart from what a run does."""
+    """How many claims have which verdict, in words; those on the paper's own figures apart from those on a run."""
     if not claims:
         return "No claim was checked."
     decided = {
-        "the paper's own figures decide": [claim for claim in claims if claim.evidence == PAPER_ALONE],
+        "the paper's own figures are asked about": [claim for claim in claims if claim.evidence == PAPER_ALONE],
         "this run is asked about": [claim for claim in claims if claim.evidence != PAPER_ALONE],
     }
     told = [f"{by} {len(group)} ({tally(group)})" for by, group in decided.items() if group]

@@ -390,6 +390,16 @@ def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
     assert "#table1" in links and "#arithmetic" in links
 
 
+def test_the_claims_on_the_papers_own_figures_are_counted_apart_from_those_on_the_run(page, reported):
+    found = claims(reported.whole)
+    paper, run = ([c for c in found if (c.evidence == "#arithmetic") is own] for own in (True, False))
+    undecided = sum(claim.verdict == "not testable here" for claim in paper)
+    assert undecided and len(paper) + len(run) == len(found)
+    sentence = told(section(page, "verdict"))
+    assert f"Of {len(found)} claims of the paper, the paper's own figures are asked about {len(paper)} (" in sentence
+    assert f"{undecided} not testable here, " in sentence and f"this run is asked about {len(run)} (" in sentence
+
+
 def test_table_2_and_the_figures_are_shown(html, page):
     assert "alert(2)" not in html  # a picture from a file is no part of the page
     images = page.by_id("figures").all("img")
