@@ -15,7 +15,6 @@ from audit.claims.pattern import SIGNIFICANCE
 from paper.published import Published
 
 ROUNDING = 0.05  # of figures printed to one decimal
-DRAWS, SEED = 9999, 1  # of the permutation test
 FAR = 4  # a class has moved far where it is more than one place in so many of the list away
 
 
@@ -68,8 +67,8 @@ class Likeness:
     """How alike the classes are ordered in a row of APs and in published results, of which each network counts once.
 
     results : how many there are. with_each : network to its correlation with the row. among : two networks to theirs.
-    chance : how often the row would stand as far apart from the networks as it does, were it one more of them
-    (`chance`).
+    chance : how likely the row would stand as far apart from the networks as it does, were it one more of them
+    (`chance`); of n networks 1 / (n + 1) at the least.
     """
 
     results: int
@@ -80,7 +79,7 @@ class Likeness:
     @property
     def apart(self) -> bool | None:
         """Whether the row is less like each network than any two of these are like each other. None where that is
-        undecided: where it hangs on a single class, or may be chance."""
+        undecided: where it hangs on a single class, or may be chance, as it always may with few networks."""
         if max(found.value for found in self.with_each.values()) >= min(found.value for found in self.among.values()):
             return False
         ranges = max(found.high for found in self.with_each.values()), min(found.low for found in self.among.values())
@@ -177,35 +176,30 @@ def correlation(one: Sequence[float], two: Sequence[float]) -> Correlation:
     return Correlation(float(value), float(min(value, *left_out)), float(max(value, *left_out)))
 
 
-def chance(row: Sequence[float], others: Sequence[Sequence[float]], draws: int = DRAWS) -> float:
-    """The p-value of how far a row of APs stands apart from two or more others, by a permutation test.
+def chance(row: Sequence[float], others: Sequence[Sequence[float]]) -> float:
+    """The p-value of how far a row of APs stands apart from two or more others, by the exact test over whole rows.
 
-    If the row were one more of them, each class's places in all of them might as well have come to them in any other
-    order. They are dealt anew, class by class, `draws` times; the share is told of those in which the row stands as far
-    apart (`apartness`) as it does, which itself counts as one.
+    If the row were one more of the n others, each of the n + 1 were as likely the one that stands farthest apart. Told
+    is the share of them that stand at least as far apart (`apartness`) in its role as it does, itself among them.
+    Classes are not exchanged one by one: what makes one hard or easy is common to all rows.
     """
-    places = rankdata(np.array([row, *others]), axis=1)
-    dealt = np.random.default_rng(SEED).permuted(np.broadcast_to(places, (draws, *places.shape)), axis=1)
-    as_far = apartness(dealt) >= apartness(places) - 1e-9
-    return (1 + int(as_far.sum())) / (1 + draws)
+    rows = np.array([row, *others])
+    found = [apartness(np.roll(rows, -i, axis=0)) for i in range(len(rows))]  # row i in the role of the first
+    return sum(value >= found[0] - 1e-9 for value in found) / len(found)
 
 
-def apartness(rows: np.ndarray) -> np.ndarray:
+def apartness(rows: np.ndarray) -> float:
     """The least correlation among all rows but the first, less the greatest of the first with one of them.
 
-    rows : (..., rows, classes); returns (...) float64.
+    rows : (3 or more, classes).
     """
     found = spearman(rows)
-    one, two = np.triu_indices(rows.shape[-2] - 1, 1)
-    return found[..., 1 + one, 1 + two].min(axis=-1) - found[..., 0, 1:].max(axis=-1)
+    return float(found[1:, 1:].min() - found[0, 1:].max())
 
 
 def spearman(rows: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlations of rows with each other: (..., rows, classes) to (..., rows, rows) float64."""
-    places = rankdata(rows, axis=-1)
-    places = places - places.mean(axis=-1, keepdims=True)
-    places /= np.linalg.norm(places, axis=-1, keepdims=True)
-    return places @ np.swapaxes(places, -1, -2)
+    """Spearman's rank correlations of rows with each other: (rows, classes) to (rows, rows) float64."""
+    return np.corrcoef(rankdata(rows, axis=1))
 
 
 def moved(published: Published, image_level: Mapping[str, ImageLevel]) -> list[Moved]:

@@ -14,6 +14,7 @@ from audit.claims.arithmetic import (
     rounds_to,
     row_means,
 )
+from audit.claims.pattern import SIGNIFICANCE
 from audit.claims.readings import Readings
 from audit.claims.verdicts import INCONSISTENT, NOT_TESTABLE, REPRODUCED, Finding, by_paper
 from compare.report import ROW_NAMES
@@ -144,7 +145,7 @@ def image_count(readings: Readings, split: str) -> Finding:
 def image_level(readings: Readings) -> Finding:
     """Baseline-HR orders the classes as image-level results on VOC2007 do: no less than these do among themselves.
 
-    Undecided where that hangs on a single class, or may be chance.
+    Undecided where that hangs on a single class, or may be chance, as it always may with few networks.
     """
     published, levels = readings.published, readings.facts.image_level
     found = likeness(published.ap["baseline_hr"], levels)
@@ -155,10 +156,9 @@ def image_level(readings: Readings) -> Finding:
             f" {entry.name} is at place {entry.rank} with {entry.ap:.1f}, there at {span(places, 0)} with "
             f"{span(aps, 1)}."
         )
-    if found.apart:
-        why += " That speaks for crops of objects against the whole images that the paper describes, and is no proof:"
-        why += f" how far networks differ in this is known from {len(found.with_each)} alone."
-    elif found.apart is None:
+    if found.apart is not False:
+        why += " That speaks for crops of objects against the whole images that the paper describes, and is no proof."
+    if found.apart is None:
         why += " So it is undecided."
     sides = [NONE, NONE]
     for i, side in enumerate(SIDES):
@@ -168,13 +168,15 @@ def image_level(readings: Readings) -> Finding:
 
 
 def likeness_text(found: Likeness) -> str:
-    """What a likeness rests on, its figures with their ranges, and its chance, in sentences."""
+    """What a likeness rests on, its figures with their ranges, its chance and how low that can be, in sentences."""
+    networks = len(found.with_each)
     each = ", ".join(f"{name} {range_text([one])}" for name, one in found.with_each.items())
     return (
-        f"Rests on {found.results} published results of {len(found.with_each)} networks, each network counted once. "
+        f"Rests on {found.results} published results of {networks} networks, each network counted once. "
         f"Rank correlation with {each}; of these among themselves {range_text(found.among.values())}; in brackets with "
-        f"any one class left out. Were the row one more of the networks, it would stand as far apart with a "
-        f"probability of {found.chance:.2g} (permutation of each class's places)."
+        "any one class left out. Were the row one more of the networks, it would stand as far apart with a probability "
+        f"of {found.chance:.2g} (whole rows exchanged). With {networks} networks no such test can fall below "
+        f"1/{networks + 1}; less than {SIGNIFICANCE} is needed."
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from audit.claims.claims import Claim, claims
 from audit.claims.optional import finite
 from audit.decisions import elsewhere
-from audit.decisions.decisions import OWNERS, Decision
+from audit.decisions.decisions import OWNERS, Alternative, Decision
 from audit.decisions.effects import told_rows
 from audit.page import charts
 from audit.page.paper_parts import own_table2
@@ -28,6 +28,7 @@ VERDICTS = {  # a claim's verdict to its look
 SHARED = ("#arithmetic", "#decisions", "#controls")
 PAPER_ALONE = "#arithmetic"  # the evidence of the claims that no run can change
 HOLLOW = "hollow: too few seeds to be certain"
+Effects = dict[Alternative, list[list[Cell]]]
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ def check(subject: Subject) -> Checked:
 
 
 def counted(claims: Sequence[Claim]) -> str:
-    """How many claims have which verdict, in words; what the paper's own figures decide apart from what a run does."""
+    """How many claims have which verdict, in words; those on the paper's own figures apart from those on a run."""
     if not claims:
         return "No claim was checked."
     decided = {
-        "the paper's own figures decide": [claim for claim in claims if claim.evidence == PAPER_ALONE],
+        "the paper's own figures are asked about": [claim for claim in claims if claim.evidence == PAPER_ALONE],
         "this run is asked about": [claim for claim in claims if claim.evidence != PAPER_ALONE],
     }
     told = [f"{by} {len(group)} ({tally(group)})" for by, group in decided.items() if group]
@@ -96,42 +97,50 @@ def of_runs(names: Sequence[str], found: Sequence[Any]) -> str:
     return ", ".join(names) if len(names) < len(found) or len(found) == 1 else "every run"
 
 
-def effect_cells(found: Mapping[str, Any] | None, why: str) -> list[Cell]:
-    """Four cells of an effect, or the reason why there is none."""
-    if found:
-        return interval(found)
-    return [replace(words(why or "not measured", "quiet"), across=len(INTERVAL_HEAD)), *[words("")] * 3]
+def effects(decisions: Sequence[Decision], found: Mapping[str, Any] | None) -> Effects:
+    """What a run's sensitivity.json says of every alternative that no other command measures.
+
+    Of each, five cells a row of Table 1 that moves: its name and the effect on it; or one line of no name and a reason.
+    """
+    rows: Effects = {}
+    for one in (one for decision in decisions for one in decision.alternatives if not one.elsewhere):
+        entry = entry_of(found, one)
+        if effect := entry.get("effect"):
+            rows[one] = [[words(ROW_NAMES[row]), *interval(effect[row])] for row in told_rows(effect)]
+        else:
+            rows[one] = [no_effect(one.reason or entry.get("reason", ""))]
+    return rows
+
+
+def no_effect(why: str) -> list[Cell]:
+    """The cells of an alternative without an effect: no row of Table 1, and the reason across the other four."""
+    return [words(""), replace(words(why or "not measured", "quiet"), across=len(INTERVAL_HEAD)), *[words("")] * 3]
 
 
 def decision_rows(
     decisions: Sequence[Decision],
-    results: Mapping[str, Mapping[str, Any] | None],
+    results: Mapping[str, Effects],
     files: Mapping[str, Mapping[str, Any]],
 ) -> list[list[Cell]]:
     """A row an alternative, run and row of Table 1 that moves.
 
-    results : run to its sensitivity.json. files : run to what `audit.decisions.elsewhere` asks.
+    Where no run has an effect, and all for one reason, one row is of every run. results : of a run or more, each to its
+    `effects`. files : run to what `audit.decisions.elsewhere` asks.
     """
     rows = []
     for decision, one in ((each, one) for each in decisions for one in each.alternatives):
-        about = (decision.number, decision.subject, decision.taken, decision.why, one.told)
+        about = [words(text) for text in (decision.number, decision.subject, decision.taken, decision.why, one.told)]
         if one.elsewhere:
             command = elsewhere.ELSEWHERE[one.elsewhere][1]
             for name, found in files.items():
                 phrase = elsewhere.told(one.elsewhere, found) or f"not measured yet: `{command}` does it"
-                rows.append([*map(words, (*about, name, "")), *effect_cells(None, phrase)])
+                rows.append([*about, words(name), *no_effect(phrase)])
             continue
-        entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
-        reasons = {one.reason or entry.get("reason", "") for entry in entries.values()}
-        if not any(entry.get("effect") for entry in entries.values()) and len(reasons) == 1:
-            run = of_runs(list(results), list(results))
-            rows.append([*map(words, (*about, run, "")), *effect_cells(None, *reasons)])
-            continue
-        for name, entry in entries.items():
-            effect = entry.get("effect") or {}
-            for row in told_rows(effect) if effect else ["ours"]:
-                cells = [words(text) for text in (*about, name, ROW_NAMES[row] if effect else "")]
-                rows.append([*cells, *effect_cells(effect.get(row), entry.get("reason", ""))])
+        told = {name: found[one] for name, found in results.items()}
+        first = next(iter(told.values()))
+        if first[0][0].value is None and all(other == first for other in told.values()):
+            told = {of_runs(list(results), list(results)): first}
+        rows += [[*about, words(name), *cells] for name, lines in told.items() for cells in lines]
     return rows
 
 
@@ -140,19 +149,19 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
 
     files = {one.name: files_of(one) for one in subjects}
 
-    def read(found: dict[str, Any], where: str, name: str) -> tuple[dict[str, Any], dict[str, charts.Span], str]:
-        decision_rows(decisions, {name: found}, files)  # of this run alone: a malformed file costs no other run
-        return found, forest_lines(found), measured_note(name, found, where)
+    def read(found: dict[str, Any], where: str, name: str) -> tuple[Effects, dict[str, charts.Span], str]:
+        return effects(decisions, found), forest_lines(found), measured_note(name, found, where)
 
     told = {one.name: one.measured("sensitivity", partial(read, name=one.name)) for one in subjects}
     measured = {name: made for name, (made, _) in told.items() if made is not None}
     lacking = {name: why for name, (made, why) in told.items() if made is None}
-    rows = decision_rows(decisions, {name: measured[name][0] if name in measured else None for name in told}, files)
+    results = {name: measured[name][0] if name in measured else effects(decisions, None) for name in told}
     head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
     counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
     notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
     notes += [note for _, _, note in measured.values()]
     missing = " ".join(f"{name}: {why}." for name, why in lacking.items())
+    rows = decision_rows(decisions, results, files)
     ledger = Table("decision-ledger", "Decisions, alternatives and their effect on mAP (percent)", head, rows, 5)
     body: list[list[Chart | Table]] = [[ledger]]
     if panels := {name: lines for name, (_, lines, _) in measured.items() if lines}:
@@ -173,10 +182,10 @@ def files_of(subject: Subject) -> dict[str, Any]:
     return {"controls": controls, "table2": table2, "compare": subject.comparison}
 
 
-def entry_of(found: Mapping[str, Any] | None, number: str, name: str, told: str) -> Mapping[str, Any]:
+def entry_of(found: Mapping[str, Any] | None, one: Alternative) -> Mapping[str, Any]:
     """What sensitivity.json says of an alternative; nothing where it meant another change by that name."""
     for entry in found["entries"] if found else ():
-        if (entry["decision"], entry["alternative"], entry["what"]) == (number, name, told):
+        if (entry["decision"], entry["alternative"], entry["what"]) == (one.decision, one.name, one.told):
             return entry
     return {}
 

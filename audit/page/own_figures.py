@@ -19,7 +19,7 @@ def arithmetic_part(found: Sequence[Checked]) -> Part:
     facts, published = read_facts(), read_published()
     claims = {claim.id: claim for one in found for claim in one.claims if claim.evidence == f"#{ANCHOR}"}
     rows = [[*map(words, (c.id, c.claim, c.published)), verdict(c), words(c.why)] for c in claims.values()]
-    told = Table("arithmetic-claims", "Claims that the paper's own figures decide",
+    told = Table("arithmetic-claims", "Claims on the paper's own figures",
                  ["no.", "claim", "published", "verdict", "found"], rows)  # fmt: skip
     pattern: list[Chart | Table] = [pattern_chart(facts, published), pattern_table(facts, published)]
     note = "Computed from what the paper prints and from what others published; no run is needed for it."

@@ -1,7 +1,7 @@
 """The paper's own arithmetic, against closed forms, brute force, and counts added up by hand."""
 
 from dataclasses import replace
-from itertools import permutations, product
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ from audit.claims.arithmetic import (
     rounds_to,
     row_means,
 )
-from audit.claims.facts import COUNTS, FACTS, Schedule, read_facts
+from audit.claims.facts import COUNTS, FACTS, ImageLevel, Schedule, read_facts
 from paper.published import read_published
 from tests.conftest import user_error
 
@@ -106,24 +106,40 @@ def test_the_rank_correlation_is_the_closed_form_and_its_range_that_of_every_cla
     assert correlation(equal, [2.0, 1.0, 4.0, 3.0]).value == pytest.approx(spearmanr(equal, [2, 1, 4, 3]).statistic)
 
 
-def test_the_chance_of_standing_apart_is_that_of_every_way_to_deal_the_places():
-    row, others = [1.0, 2.0, 4.0, 3.0], [[4.0, 3.0, 2.0, 1.0], [4.0, 2.0, 3.0, 1.0]]
+@pytest.mark.parametrize("networks", [2, 3, 5])
+def test_the_chance_of_standing_apart_is_the_share_of_the_rows_that_stand_as_far_apart_in_its_role(networks):
+    random, found = np.random.default_rng(networks), set()
 
-    def gap(rows):
-        first, second, third = rows
-        return pair(second, third) - max(pair(first, second), pair(first, third))
+    def unlike(one, two):  # the more, the less they correlate: whole numbers, in which equals are equal
+        return sum((a - b) ** 2 for a, b in zip(one, two, strict=True))
 
-    def pair(one, two):
-        return 0.0 if len(set(one)) == 1 or len(set(two)) == 1 else spearmanr(one, two).statistic
+    for _ in range(300):
+        # Of five classes many rows stand equally far apart, but for the last bits.
+        rows = [random.permutation(5).tolist() for _ in range(networks + 1)]
+        apart = []
+        for i, row in enumerate(rows):
+            others = rows[:i] + rows[i + 1 :]
+            among = max(unlike(one, two) for one, two in combinations(others, 2))
+            apart.append(min(unlike(row, other) for other in others) - among)
+        exact = sum(value >= apart[0] for value in apart) / (networks + 1)
+        assert chance(rows[0], rows[1:]) == pytest.approx(exact)
+        found.add(round(exact * (networks + 1)))
+    assert found == set(range(1, networks + 2))
 
-    places = [rankdata(values) for values in (row, *others)]
-    columns = [list(permutations(column)) for column in zip(*places, strict=True)]
-    observed = gap(places)
-    dealt = [gap(list(zip(*choice, strict=True))) for choice in product(*columns)]
-    exact = np.mean([value >= observed - 1e-9 for value in dealt])
-    assert len(dealt) == 6**4 and 0 < exact < 1
-    assert chance(row, others, draws=20000) == pytest.approx(exact, abs=0.01)
-    assert chance(others[0], [others[0], others[1]], draws=99) > 0.3  # one of the others stands apart from none
+
+def levels_of(rows):
+    """Image-level results, each of another network."""
+    return {f"{i}": ImageLevel("", f"network {i}", list(row), 0.0, "") for i, row in enumerate(rows)}
+
+
+@pytest.mark.parametrize(("networks", "apart"), [(2, None), (19, None), (20, True), (30, True)])
+def test_a_row_that_is_like_no_network_is_apart_where_there_are_enough_of_them(networks, apart):
+    random = np.random.default_rng(1)
+    alike = [np.arange(20) + random.normal(0, 0.5, 20) for _ in range(networks + 1)]
+    found = likeness(random.permutation(20), levels_of(alike[1:]))
+    assert found.chance == pytest.approx(1 / (networks + 1)) and found.apart is apart
+    one_of_them = likeness(alike[0], levels_of(alike[1:]))
+    assert one_of_them.apart is not True and one_of_them.chance > 1 / (networks + 1) + 1e-9
 
 
 def test_results_of_one_network_count_once():
@@ -141,8 +157,9 @@ def test_baseline_hr_is_less_like_each_network_than_these_are_like_each_other_wh
     found = likeness(PUBLISHED.ap["baseline_hr"], FACTS_READ.image_level)
     assert all(0.45 < one.low < 0.52 < one.value < 0.55 < one.high < 0.65 for one in found.with_each.values())
     (among,) = found.among.values()
-    assert 0.93 < among.low < among.value < among.high < 0.97 and 0.0001 < found.chance < 0.005
-    assert found.apart is True
+    assert 0.93 < among.low < among.value < among.high < 0.97
+    # Of two networks and the row each is as likely the one that stands farthest apart.
+    assert found.chance == pytest.approx(1 / 3) and found.apart is None
     assert likeness(FACTS_READ.image_level["resnet50"].ap, FACTS_READ.image_level).apart is False
 
 

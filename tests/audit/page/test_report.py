@@ -343,7 +343,8 @@ def test_what_another_command_measured_stands_in_the_decisions_row(run):
     files = {"x": findings.files_of(read_subject(run))}
     assert files["x"]["compare"]["sentence"] and files["x"]["controls"]["rows"]
     decisions = [decision for decision in read_decisions() if decision.number in ("D6", "D25")]
-    rows = [row for row in findings.decision_rows(decisions, {"x": None}, files) if row[5].text == "x"]
+    results = {"x": findings.effects(decisions, None)}
+    rows = [row for row in findings.decision_rows(decisions, results, files) if row[5].text == "x"]
     told_ = {row[0].text: row[7].text for row in rows if "make" in row[7].text or "margin" in row[7].text}
     # The toy controls have none whose C is chosen, and the toy comparison has an interval.
     assert told_ == {
@@ -374,10 +375,30 @@ def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
     # A baseline that moves in resamples alone is told, Ours always.
     effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
     found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
-    rows = findings.decision_rows([decision], {"x": found}, {})
+    rows = findings.decision_rows([decision], {"x": findings.effects([decision], found)}, {})
     told_ = [row[6].text for row in rows if row[4].text == one.told]
     assert told_ == ["Ours", "Baseline-LR"]
     assert effects_cell([one], {"sensitivity": found}) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
+
+
+def test_an_alternative_has_one_row_for_every_run_where_none_has_an_effect_and_all_for_one_reason():
+    decision = next(d for d in read_decisions() if not (d.alternatives[0].reason or d.alternatives[0].elsewhere))
+    one = decision.alternatives[0]
+    about = {"decision": one.decision, "alternative": one.name, "what": one.told}
+
+    def rows(**runs):
+        found = {run: entry and {"entries": [{**about, **entry}]} for run, entry in runs.items()}
+        results = {run: findings.effects([decision], content) for run, content in found.items()}
+        made = [row for row in findings.decision_rows([decision], results, {}) if row[4].text == one.told]
+        return [[cell.text for cell in row[5:8]] for row in made]
+
+    measured, failed = {"effect": {"ours": UNCERTAIN}}, {"reason": "it failed"}
+    assert rows(x=None, y=None) == [["every run", "-", "not measured"]]
+    assert rows(x=failed, y=failed) == [["every run", "-", "it failed"]]
+    assert rows(x=failed, y=None) == [["x", "-", "it failed"], ["y", "-", "not measured"]]
+    assert rows(x=measured, y=failed) == [["x", "Ours", "-2.00"], ["y", "-", "it failed"]]
+    assert rows(x=measured, y=measured) == [["x", "Ours", "-2.00"], ["y", "Ours", "-2.00"]]
+    assert rows(x=None) == [["x", "-", "not measured"]]
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
@@ -388,6 +409,16 @@ def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
             assert csv_value(claim.why) in {line[8] for line in rows}
     links = [node.attributes["href"] for node in page.by_id("claim-ledger").all("a") if not node.has("csv")]
     assert "#table1" in links and "#arithmetic" in links
+
+
+def test_the_claims_on_the_papers_own_figures_are_counted_apart_from_those_on_the_run(page, reported):
+    found = claims(reported.whole)
+    paper, run = ([c for c in found if (c.evidence == "#arithmetic") is own] for own in (True, False))
+    undecided = sum(claim.verdict == "not testable here" for claim in paper)
+    assert undecided and len(paper) + len(run) == len(found)
+    sentence = told(section(page, "verdict"))
+    assert f"Of {len(found)} claims of the paper, the paper's own figures are asked about {len(paper)} (" in sentence
+    assert f"{undecided} not testable here, " in sentence and f"this run is asked about {len(run)} (" in sentence
 
 
 def test_table_2_and_the_figures_are_shown(html, page):
