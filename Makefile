@@ -1,8 +1,9 @@
 # The front door. `make help` lists what there is; the README says what it prints.
 
 PROFILE ?= embedded
-DEVKIT ?=
-WEIGHTS ?=
+# What `make data weights` leaves is what PROFILE=paper takes where nothing else is named.
+DEVKIT ?= $(if $(filter paper,$(PROFILE)),data/voc2007/VOCdevkit)
+WEIGHTS ?= $(if $(filter paper,$(PROFILE)),data/weights/ResNet-101-model.caffemodel)
 MEAN ?=
 SET ?=
 THREADS ?= 0
@@ -27,12 +28,6 @@ ifeq ($(RUN)$(DEVKIT)$(LIMIT)$(PROFILE),embedded)
 REPORT ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),runs/$(run)))
 else
 REPORT ?= $(RUN)
-endif
-
-# What `make data weights` left is what PROFILE=paper takes where nothing else is named.
-ifeq ($(PROFILE),paper)
-DEVKIT := $(or $(DEVKIT),$(wildcard data/voc2007/VOCdevkit))
-WEIGHTS := $(or $(WEIGHTS),$(wildcard data/weights/ResNet-101-model.caffemodel))
 endif
 
 # Each data set has its own run: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
