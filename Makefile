@@ -53,10 +53,18 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(if $(LIMIT),--limit $(LIMIT)) $(foreach s,$(SET),--set '$(s)') --run
 # Make's lists are parted by blanks, so a path cannot hold one.
 $(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS FILE,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
-$(if $(filter-out 1,$(words $(THREADS)))$(shell printf '%s' '$(THREADS)' | tr -d 0-9),$(error THREADS=$(THREADS) must be a whole number; 0 is all))
-$(if $(filter-out 1,$(words $(SEEDS)))$(shell printf '%s' '$(SEEDS)' | tr -d 0-9),$(error SEEDS=$(SEEDS) must be a whole number))
-$(if $(filter voc2007 caltech101,$(NAME)),,$(error NAME=$(NAME) must be voc2007 or caltech101))
-$(if $(LIMIT),$(if $(filter-out 1,$(words $(LIMIT)))$(shell printf '%s' '$(LIMIT)' | tr -d 0-9),$(error LIMIT=$(LIMIT) must be a number of images)))
+# $(1): a variable, $(2): the pattern that its value must match, $(3): what that means.
+must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(error $(1)=$($(1)) must be $(3)))
+$(call must,THREADS,[0-9]+,a whole number; 0 is all)
+$(call must,SEEDS,0*[1-9][0-9]*,a whole number above 0)
+$(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
+$(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
+$(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
+$(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
+# $(1): a target, $(2): the variable that it needs, $(3): what that is.
+needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $($(2))),,$(error make $(1) needs $(2)=<$(3)>)))
+$(call needs,stand-in,IMAGESETS,the folder ImageSets/Main of a VOC2007 devkit)
+$(call needs,train-backbone,PHOTOGRAPHS,a folder that holds a folder of JPEGs for each class)
 
 # What the container must see besides the project: paths outside it that the user named.
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
@@ -144,6 +152,7 @@ figures: torch-reproduce ## figures 1 and 3 by t-SNE, with kNN accuracy and silh
 	$(PY) -m paper.figures '$(RUN)'
 
 render: $(VENV)/.ready ## write tables and figures of the finished runs into docs/results (PAPER="name=run ...")
+	$(if $(strip $(PAPER)),,$(error no run is finished yet: run `make torch-reproduce` first or name one by PAPER="name=run"))
 	$(PY) -m paper.render $(foreach p,$(PAPER),'$(p)') --threads $(THREADS)
 
 controls: torch-reproduce ## what else would reach the same mAP: the controls that the paper lacks
@@ -153,10 +162,11 @@ sensitivity: torch-reproduce ## what each decision of the ledger does to mAP, by
 	$(PY) -m audit.decisions.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 ledger: $(VENV)/.ready ## write docs/ledger.md from the decisions and what the finished runs measured of them (MEASURED="name=run ...")
+	$(if $(strip $(MEASURED)),,$(info no run has been measured yet (`make controls sensitivity`): docs/results stays as it is))
 	$(PY) -m audit.decisions.ledger $(foreach m,$(MEASURED),--take '$(m)')
 
 report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of the finished runs, or of RUN=
-	$(if $(REPORT),,$(error no run has been compared yet: run `make compare` first))
+	$(if $(strip $(REPORT)),,$(error no run has been compared yet: run `make compare` first or name one by RUN=))
 	$(PY) -m audit.page.report $(foreach run,$(REPORT),'$(run)')
 
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
@@ -198,6 +208,7 @@ train-backbone: $(VENV)/.ready ## train the embedded backbone on PHOTOGRAPHS= (o
 	$(PY) -m embedded.train_backbone '$(PHOTOGRAPHS)'
 
 results: $(VENV)/.ready ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
+	$(if $(strip $(TAKE)),,$(info no run has been compared yet (`make compare`): docs/results stays as it is))
 	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)') $(addprefix --selftest ,$(wildcard runs/selftest/selftest.json))
 
 clean: ## remove runs and generated data (not the environment, not the container)
