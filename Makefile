@@ -1,36 +1,58 @@
-# The front door. `make help` lists what there is; the README says what it prints.
+# The front door. `make help` lists what there is (from the lines that hold "##" or begin with "#:").
 
+#: PROFILE=embedded|paper  the specification: a small one without downloads (default), or the paper's
 PROFILE ?= embedded
-# What `make data weights` leaves is what PROFILE=paper takes where nothing else is named.
+#: DEVKIT=FOLDER  data in VOC2007's format (default: generated; with PROFILE=paper what `make data` got)
 DEVKIT ?= $(if $(filter paper,$(PROFILE)),data/voc2007/VOCdevkit)
+#: WEIGHTS=FILE  the backbone (default: the shipped one; with PROFILE=paper what `make weights` got)
 WEIGHTS ?= $(if $(filter paper,$(PROFILE)),data/weights/ResNet-101-model.caffemodel)
+#: MEAN=FILE  a mean image, read with SET=features.mean=file alone (default: the profile's three means)
 MEAN ?=
+#: SET="section.key=value"  other values of the specification, parted by blanks
 SET ?=
-THREADS ?= 0
-SEEDS ?= 5
+#: LIMIT=N  the first N images of each split, and a shorter training
 LIMIT ?=
-IMAGESETS ?=
+#: THREADS=N  CPU threads (default 0: all)
+THREADS ?= 0
+#: SEEDS=N  draws of `make seeds`, `make controls` and `make sensitivity` (default: 5)
+SEEDS ?= 5
+#: NAME=voc2007|caltech101  the data set that `make data` gets
 NAME ?= voc2007
+#: FROM=keras|matconvnet|torch FILE=FILE  what `make weights` converts, in place of downloading
 FROM ?=
 FILE ?=
+#: N1="256 512" N2="20 100"  what `make grid` trains (default: the paper's)
 N1 ?=
 N2 ?=
+#: SCHEDULER=tcp://host:port  a Dask cluster for `make sensitivity`
 SCHEDULER ?=
-CAFFE_RUNTIME ?= auto
-PIP_ARGS ?=
+#: IMAGESETS=FOLDER  VOC2007's ImageSets/Main, for `make stand-in`
+IMAGESETS ?=
+#: PHOTOGRAPHS=FOLDER  a folder of photographs for each class, for `make train-backbone`
 PHOTOGRAPHS ?=
-PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/torch/09-metrics/manifest.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
-MEASURED ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/controls/controls.json runs/$(run)/sensitivity/sensitivity.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
-TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+#: CAFFE_RUNTIME=auto|docker|podman|chroot  what runs the container
+CAFFE_RUNTIME ?= auto
+#: PIP_ARGS=  for pip, when it installs the packages
+PIP_ARGS ?=
+# The runs of the embedded profile that have one of the files $(1), as name=run.
+finished = $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard $(addprefix runs/$(run)/,$(1))),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+#: PAPER="name=run ..."  the runs that `make render` writes into docs/results/name (default: all finished ones)
+PAPER ?= $(call finished,torch/09-metrics/manifest.json)
+#: MEASURED="name=run ..."  the runs whose controls and sensitivity `make ledger` takes over (default: all)
+MEASURED ?= $(call finished,controls/controls.json sensitivity/sensitivity.json)
+#: TAKE="name=run ..."  the runs whose comparison `make results` takes over (default: all)
+TAKE ?= $(call finished,compare.json)
 
-# `make report` is of the runs that were compared, or of the one that is named or chosen.
+#: REPORT="run ..."  the runs that `make report` shows (default: those compared, or RUN)
+# By default those that were compared, or the one that is named or chosen.
 ifeq ($(RUN)$(DEVKIT)$(LIMIT)$(PROFILE),embedded)
-REPORT ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),runs/$(run)))
+REPORT ?= $(foreach run,$(call finished,compare.json),$(lastword $(subst =, ,$(run))))
 else
 REPORT ?= $(RUN)
 endif
 
-# Each data set has its own run: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
+#: RUN=FOLDER  the run's folder (default: runs/PROFILE[-name of DEVKIT][-limitN])
+# Each data set has its own: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
 DEVKIT_NAME := $(notdir $(patsubst %/VOC2007,%,$(abspath $(DEVKIT))))
 RUN ?= runs/$(PROFILE)$(if $(DEVKIT),-$(DEVKIT_NAME))$(if $(LIMIT),-limit$(LIMIT))
 override RUN := $(abspath $(RUN))
@@ -73,10 +95,10 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 .NOTPARALLEL: # the port starts from what the Caffe side drew
 .PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in test lint format prototxt train-backbone results clean
 
-help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS= SCHEDULER= REPORT='
-	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
+help: ## list the commands and the variables
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables, as in `make compare DEVKIT=data/mine`:'
+	@awk -F '  +' '/^#: / { printf "  %-40s %s\n", substr($$1, 4), $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
 

@@ -108,3 +108,14 @@ def test_the_papers_profile_takes_what_the_same_command_downloads(make, tmp_path
 )
 def test_the_papers_run_is_the_one_that_is_audited(make, tmp_path, target, module):
     assert f"-m {module} '{tmp_path}/runs/paper-VOCdevkit'" in make(target, "PROFILE=paper")
+
+
+def test_help_lists_every_command_and_every_variable(make):
+    told = make("help", options=())
+    text = (PROJECT / "Makefile").read_text()
+    commands = next(line for line in text.splitlines() if line.startswith(".PHONY:")).split()[1:]
+    assert [name for name in commands if f"  make {name} " not in told] == []
+    assert "(FROM=keras|matconvnet|torch FILE=)" in told
+    variables = [line.split(" ?=")[0] for line in text.splitlines() if " ?=" in line]
+    assert "RUN" in variables and "REPORT" in variables
+    assert [name for name in variables if f" {name}=" not in told.partition("Variables")[2]] == []
