@@ -12,6 +12,7 @@ from experiment.errors import UserError, run_command
 from experiment.pipeline import fingerprint, locked
 from experiment.plan import count_images
 from experiment.spec import apply_override, check_together, read_profile, shorten
+from experiment.stages import SPLITS
 from prototxt.generate import prototxts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def resolve(
     weights: Path | None = None,
     mean: Path | None = None,
     overrides: tuple[str, ...] = (),
-    limit: int = 0,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Resolve a profile and overrides into `run`/spec.json and `run`/prototxt/, and return the spec.
 
@@ -41,15 +42,13 @@ def resolve(
     that is missing or contradicts itself.
     """
     values, sources = read_profile(profile)
-    if limit < 0:
-        raise UserError(f"LIMIT={limit} must be a number of images above 0")
-    if limit:
-        n_trainval = count_images(find_devkit(devkit, profile), values["index"])["trainval"]
-        shorten(values, sources, limit, n_trainval)
+    if limit is not None:
+        shorten(values, sources, limit, images_before(limit, find_devkit(devkit, profile), values["index"]))
     for override in overrides:
         apply_override(values, sources, override)
     check_together(values, f"PROFILE={profile}")
-    external: dict[str, dict[str, Any]] = {"devkit": {"path": str(find_devkit(devkit, profile))}}
+    folder = find_devkit(devkit, profile)
+    external: dict[str, dict[str, Any]] = {"devkit": {"path": str(folder)}}
     external["weights"] = find_weights(weights, values["backbone"], profile)
     if values["features"]["mean"] == "file":
         if mean is None or not mean.is_file():
@@ -58,7 +57,7 @@ def resolve(
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         external["devkit"] = with_content(external["devkit"], run / "spec.json")
-        return write_run(run, f"{profile}, LIMIT={limit}" if limit else profile, values, sources, external)
+        return write_run(run, profile if limit is None else f"{profile}, LIMIT={limit}", values, sources, external)
 
 
 def write_run(
@@ -96,6 +95,17 @@ def find_devkit(devkit: Path | None, profile: str) -> Path:
         if (folder / "JPEGImages").is_dir():
             return folder
     raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
+
+
+def images_before(limit: int, devkit: Path, index: dict[str, Any]) -> int:
+    """How many trainval images there are before LIMIT= takes some away. Raises `UserError` where it takes none."""
+    if limit < 1:
+        raise UserError(f"LIMIT={limit} must be a number of images above 0")
+    counts = count_images(devkit, index)
+    if 0 < max(counts.values()) <= limit:
+        told = " and ".join(f"{counts[split]} {split}" for split in SPLITS)
+        raise UserError(f"LIMIT={limit} takes nothing away from {devkit}, which has {told} images: leave LIMIT out")
+    return counts["trainval"]
 
 
 def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:
@@ -172,7 +182,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--mean", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
-    parser.add_argument("--limit", type=int, default=0, help="the first so many images, and a shorter schedule")
+    parser.add_argument("--limit", type=int, help="the first so many images, and a shorter schedule")
     arguments = parser.parse_args()
     spec = resolve(
         arguments.profile,
