@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HASHED_FILES = {"ImageSets/Main": "*.txt", "Annotations": "*.xml"}
 
 HOW_TO_GET_VOC2007 = "run `make data`, which gets VOC2007, or pass DEVKIT=<the VOCdevkit folder> of one that you have"
+HOW_TO_NAME_A_DEVKIT = "pass the folder that holds VOC2007/JPEGImages, or leave DEVKIT out for the generated one"
 HOW_TO_GET_WEIGHTS = (
     "run `make weights`, which gets ResNet-101-model.caffemodel (178,662,602 bytes) or converts a descendant of it, or "
     "pass WEIGHTS=<the file>"
@@ -88,13 +89,14 @@ def write_run(
 
 def find_devkit(devkit: Path | None, profile: str) -> Path:
     """The folder that holds JPEGImages, given it or the folder above (VOCdevkit or the like)."""
+    remedy = HOW_TO_GET_VOC2007 if profile == "paper" else HOW_TO_NAME_A_DEVKIT
     if devkit is None:
-        raise UserError(f"PROFILE={profile} needs a devkit: {HOW_TO_GET_VOC2007}")
+        raise UserError(f"PROFILE={profile} needs a devkit: {remedy}")
     root = devkit.resolve()
     for folder in (root, root / "VOC2007", root / "VOCdevkit" / "VOC2007"):
         if (folder / "JPEGImages").is_dir():
             return folder
-    raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
+    raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {remedy}")
 
 
 def images_before(limit: int, devkit: Path, index: dict[str, Any]) -> int:

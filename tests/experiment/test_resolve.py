@@ -246,3 +246,8 @@ def test_a_limit_that_takes_nothing_away_is_refused(tmp_path, devkit, weights, m
     assert not (tmp_path / "run").exists()
     spec = resolve("paper", tmp_path / "run", devkit, weights, None, (meant,), 129)  # one test image
     assert spec["values"]["index"]["limit"] == 129 and spec["values"]["transfer"]["max_iter"] == 31561
+
+
+def test_each_profiles_own_devkit_is_the_remedy(tmp_path, weights):
+    with pytest.raises(UserError, match="DEVKIT=.* leave DEVKIT out for the generated one"):
+        resolve("embedded", tmp_path / "run", tmp_path / "nothing")
