@@ -49,6 +49,7 @@ def resolve(
         apply_override(values, sources, override)
     check_together(values, f"PROFILE={profile}")
     folder = find_devkit(devkit, profile)
+    check_clusters(values, folder)
     external: dict[str, dict[str, Any]] = {"devkit": {"path": str(folder)}}
     external["weights"] = find_weights(weights, values["backbone"], profile)
     if values["features"]["mean"] == "file":
@@ -108,6 +109,19 @@ def images_before(limit: int, devkit: Path, index: dict[str, Any]) -> int:
         told = " and ".join(f"{counts[split]} {split}" for split in SPLITS)
         raise UserError(f"LIMIT={limit} takes nothing away from {devkit}, which has {told} images: leave LIMIT out")
     return counts["trainval"]
+
+
+def check_clusters(values: dict[str, dict[str, Any]], devkit: Path) -> None:
+    """Raise `UserError` where k-means cannot make k clusters of the trainval images that there are.
+
+    A list that is missing or empty is left to the stage index, which says what is wrong with it.
+    """
+    k, n_trainval = values["clusters"]["k"], count_images(devkit, values["index"])["trainval"]
+    if 0 < n_trainval < k:
+        raise UserError(
+            f"clusters.k = {k} is more than the {n_trainval} trainval images of {devkit}: pass numbers up to that in "
+            f'SET="clusters.k={n_trainval} transfer.n2={n_trainval}"'
+        )
 
 
 def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:

@@ -248,6 +248,20 @@ def test_a_limit_that_takes_nothing_away_is_refused(tmp_path, devkit, weights, m
     assert spec["values"]["index"]["limit"] == 129 and spec["values"]["transfer"]["max_iter"] == 31561
 
 
+def test_more_clusters_than_trainval_images_are_refused_and_the_remedy_works(tmp_path, devkit, weights, meant):
+    write_split(devkit, "trainval", 60)
+    with pytest.raises(UserError, match=r"^clusters\.k = 100 is more than the 60 trainval images") as error:
+        resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant,))
+    assert not (tmp_path / "run").exists()
+    remedy = str(error.value).partition('SET="')[2].rstrip('"').split()
+    assert (
+        resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant, *remedy))["values"]["clusters"]["k"] == 60
+    )
+    more = ("clusters.k=30", "transfer.n2=30")  # of 60, but not of the 20 that are left
+    with pytest.raises(UserError, match=r"^clusters\.k = 30 is more than the 20 trainval images"):
+        resolve("paper", tmp_path / "run", devkit, weights, None, (meant, *more), 20)
+
+
 def test_each_profiles_own_devkit_is_the_remedy(tmp_path, weights):
     with pytest.raises(UserError, match="DEVKIT=.* leave DEVKIT out for the generated one"):
         resolve("embedded", tmp_path / "run", tmp_path / "nothing")
