@@ -1,4 +1,4 @@
-"""The front door: what it refuses before anything runs, and what its commands are made of. Nothing is run but `help`."""
+"""The front door: what it refuses before anything runs, and what its commands are made of. Only `help` is run."""
 
 import os
 import subprocess
