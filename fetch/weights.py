@@ -17,7 +17,7 @@ from fetch.folder import held
 
 TABLE = Path(__file__).with_name("weights.toml")
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt" / "ResNet-101-deploy.prototxt"
-USE = "make caffe-reproduce compare PROFILE=paper DEVKIT=<the VOCdevkit folder>"
+USE = "make caffe-reproduce compare PROFILE=paper"  # of what `make data` got; without it, it says what to do
 
 
 def fetch_weights(folder: Path, table: dict[str, Any], patience: Patience = PATIENCE) -> list[str]:
