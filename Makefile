@@ -1,41 +1,58 @@
-# The front door. `make help` lists what there is; the README says what it prints.
+# The front door. `make help` lists what there is (from the lines that hold "##" or begin with "#:").
 
+#: PROFILE=embedded|paper  the specification: a small one without downloads (default), or the paper's
 PROFILE ?= embedded
-DEVKIT ?=
-WEIGHTS ?=
+#: DEVKIT=FOLDER  data in VOC2007's format (default: generated; with PROFILE=paper what `make data` got)
+DEVKIT ?= $(if $(filter paper,$(PROFILE)),data/voc2007/VOCdevkit)
+#: WEIGHTS=FILE  the backbone (default: the shipped one; with PROFILE=paper what `make weights` got)
+WEIGHTS ?= $(if $(filter paper,$(PROFILE)),data/weights/ResNet-101-model.caffemodel)
+#: MEAN=FILE  a mean image, read with SET=features.mean=file alone (default: the profile's three means)
 MEAN ?=
+#: SET="section.key=value"  other values of the specification, parted by blanks
 SET ?=
-THREADS ?= 0
-SEEDS ?= 5
+#: LIMIT=N  the first N images of each split, and a shorter training
 LIMIT ?=
-IMAGESETS ?=
+#: THREADS=N  CPU threads (default 0: all)
+THREADS ?= 0
+#: SEEDS=N  draws of `make seeds`, `make controls` and `make sensitivity` (default: 5)
+SEEDS ?= 5
+#: NAME=voc2007|caltech101  the data set that `make data` gets
 NAME ?= voc2007
+#: FROM=keras|matconvnet|torch FILE=FILE  what `make weights` converts, in place of downloading
 FROM ?=
 FILE ?=
+#: N1="256 512" N2="20 100"  what `make grid` trains (default: the paper's)
 N1 ?=
 N2 ?=
+#: SCHEDULER=tcp://host:port  a Dask cluster for `make sensitivity`
 SCHEDULER ?=
-CAFFE_RUNTIME ?= auto
-PIP_ARGS ?=
+#: IMAGESETS=FOLDER  VOC2007's ImageSets/Main, for `make stand-in`
+IMAGESETS ?=
+#: PHOTOGRAPHS=FOLDER  a folder of photographs for each class, for `make train-backbone`
 PHOTOGRAPHS ?=
-PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/torch/09-metrics/manifest.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
-MEASURED ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/controls/controls.json runs/$(run)/sensitivity/sensitivity.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
-TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+#: CAFFE_RUNTIME=auto|docker|podman|chroot  what runs the container
+CAFFE_RUNTIME ?= auto
+#: PIP_ARGS=  for pip, when it installs the packages
+PIP_ARGS ?=
+# The runs of the embedded profile that have one of the files $(1), as name=run.
+finished = $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard $(addprefix runs/$(run)/,$(1))),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+#: PAPER="name=run ..."  the runs that `make render` writes into docs/results/name (default: all finished ones)
+PAPER ?= $(call finished,torch/09-metrics/manifest.json)
+#: MEASURED="name=run ..."  the runs whose controls and sensitivity `make ledger` takes over (default: all)
+MEASURED ?= $(call finished,controls/controls.json sensitivity/sensitivity.json)
+#: TAKE="name=run ..."  the runs whose comparison `make results` takes over (default: all)
+TAKE ?= $(call finished,compare.json)
 
-# `make report` is of the runs that were compared, or of the one that is named or chosen.
+#: REPORT="run ..."  the runs that `make report` shows (default: those compared, or RUN)
+# By default those that were compared, or the one that is named or chosen.
 ifeq ($(RUN)$(DEVKIT)$(LIMIT)$(PROFILE),embedded)
-REPORT ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),runs/$(run)))
+REPORT ?= $(foreach run,$(call finished,compare.json),$(lastword $(subst =, ,$(run))))
 else
 REPORT ?= $(RUN)
 endif
 
-# What `make data weights` left is what PROFILE=paper takes where nothing else is named.
-ifeq ($(PROFILE),paper)
-DEVKIT := $(or $(DEVKIT),$(wildcard data/voc2007/VOCdevkit))
-WEIGHTS := $(or $(WEIGHTS),$(wildcard data/weights/ResNet-101-model.caffemodel))
-endif
-
-# Each data set has its own run: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
+#: RUN=FOLDER  the run's folder (default: runs/PROFILE[-name of DEVKIT][-limitN])
+# Each data set has its own: runs/embedded, or runs/embedded-caltech20-voc with DEVKIT=.../caltech20-voc.
 DEVKIT_NAME := $(notdir $(patsubst %/VOC2007,%,$(abspath $(DEVKIT))))
 RUN ?= runs/$(PROFILE)$(if $(DEVKIT),-$(DEVKIT_NAME))$(if $(LIMIT),-limit$(LIMIT))
 override RUN := $(abspath $(RUN))
@@ -58,10 +75,18 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(if $(LIMIT),--limit $(LIMIT)) $(foreach s,$(SET),--set '$(s)') --run
 # Make's lists are parted by blanks, so a path cannot hold one.
 $(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS FILE,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
-$(if $(filter-out 1,$(words $(THREADS)))$(shell printf '%s' '$(THREADS)' | tr -d 0-9),$(error THREADS=$(THREADS) must be a whole number; 0 is all))
-$(if $(filter-out 1,$(words $(SEEDS)))$(shell printf '%s' '$(SEEDS)' | tr -d 0-9),$(error SEEDS=$(SEEDS) must be a whole number))
-$(if $(filter voc2007 caltech101,$(NAME)),,$(error NAME=$(NAME) must be voc2007 or caltech101))
-$(if $(LIMIT),$(if $(filter-out 1,$(words $(LIMIT)))$(shell printf '%s' '$(LIMIT)' | tr -d 0-9),$(error LIMIT=$(LIMIT) must be a number of images)))
+# $(1): a variable, $(2): the pattern that its value must match, $(3): what that means.
+must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(error $(1)=$($(1)) must be $(3)))
+$(call must,THREADS,[0-9]+,a whole number; 0 is all)
+$(call must,SEEDS,0*[1-9][0-9]*,a whole number above 0)
+$(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
+$(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
+$(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
+$(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
+# $(1): a target, $(2): the variable that it needs, $(3): what that is.
+needs = $(if $(filter $(1),$(MAKECMDGOALS)),$(if $(strip $($(2))),,$(error make $(1) needs $(2)=<$(3)>)))
+$(call needs,stand-in,IMAGESETS,the folder ImageSets/Main of a VOC2007 devkit)
+$(call needs,train-backbone,PHOTOGRAPHS,a folder that holds a folder of JPEGs for each class)
 
 # What the container must see besides the project: paths outside it that the user named.
 reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
@@ -70,10 +95,10 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 .NOTPARALLEL: # the port starts from what the Caffe side drew
 .PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in test lint format prototxt train-backbone results clean
 
-help: ## list the commands
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS= SCHEDULER= REPORT='
-	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
+help: ## list the commands and the variables
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'Variables, as in `make compare DEVKIT=data/mine`:'
+	@awk -F '  +' '/^#: / { printf "  %-40s %s\n", substr($$1, 4), $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
 
@@ -149,6 +174,7 @@ figures: torch-reproduce ## figures 1 and 3 by t-SNE, with kNN accuracy and silh
 	$(PY) -m paper.figures '$(RUN)'
 
 render: $(VENV)/.ready ## write tables and figures of the finished runs into docs/results (PAPER="name=run ...")
+	$(if $(strip $(PAPER)),,$(error no run is finished yet: run `make torch-reproduce` first or name one by PAPER="name=run"))
 	$(PY) -m paper.render $(foreach p,$(PAPER),'$(p)') --threads $(THREADS)
 
 controls: torch-reproduce ## what else would reach the same mAP: the controls that the paper lacks
@@ -158,10 +184,11 @@ sensitivity: torch-reproduce ## what each decision of the ledger does to mAP, by
 	$(PY) -m audit.decisions.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 ledger: $(VENV)/.ready ## write docs/ledger.md from the decisions and what the finished runs measured of them (MEASURED="name=run ...")
+	$(if $(strip $(MEASURED)),,$(info no run has been measured yet (`make controls sensitivity`): docs/results stays as it is))
 	$(PY) -m audit.decisions.ledger $(foreach m,$(MEASURED),--take '$(m)')
 
 report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of the finished runs, or of RUN=
-	$(if $(REPORT),,$(error no run has been compared yet: run `make compare` first))
+	$(if $(strip $(REPORT)),,$(error no run has been compared yet: run `make compare` first or name one by RUN=))
 	$(PY) -m audit.page.report $(foreach run,$(REPORT),'$(run)')
 
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
@@ -203,6 +230,7 @@ train-backbone: $(VENV)/.ready ## train the embedded backbone on PHOTOGRAPHS= (o
 	$(PY) -m embedded.train_backbone '$(PHOTOGRAPHS)'
 
 results: $(VENV)/.ready ## put the figures of the finished runs into docs/results and the README (TAKE="name=run ...")
+	$(if $(strip $(TAKE)),,$(info no run has been compared yet (`make compare`): docs/results stays as it is))
 	$(PY) -m compare.results $(foreach t,$(TAKE),--take '$(t)') $(addprefix --selftest ,$(wildcard runs/selftest/selftest.json))
 
 clean: ## remove runs and generated data (not the environment, not the container)

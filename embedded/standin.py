@@ -33,6 +33,8 @@ SEED = 20190828
 
 def read_labels(lists: Path) -> tuple[list[str], dict[str, dict[str, int]]]:
     """The class names (sorted), and image id to {class: 1 or 0 (difficult)} of both splits. Raises `UserError`."""
+    if not lists.is_dir():
+        raise UserError(f"IMAGESETS={lists} is not a folder: name the ImageSets/Main of a VOC2007 devkit")
     names = sorted(path.name.removesuffix("_trainval.txt") for path in lists.glob("*_trainval.txt"))
     shown: dict[str, dict[str, int]] = {}
     try:
@@ -93,7 +95,7 @@ def main() -> int:
     arguments = parser.parse_args()
     out_dir = arguments.out_dir.resolve()
     if out_dir.exists():
-        print(f"{out_dir}: already there")
+        print(f"{out_dir}: already there, and left as it is; delete it to draw it anew")
     else:
         out_dir.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=f".{out_dir.name}-", dir=out_dir.parent) as scratch:
@@ -102,7 +104,9 @@ def main() -> int:
             write_weights(fresh / WEIGHTS, Path(scratch))
             fresh.rename(out_dir)
     digest = sha256_file(out_dir / WEIGHTS)
-    print(f"make ... PROFILE=paper DEVKIT={out_dir} WEIGHTS={out_dir / WEIGHTS} SET=backbone.weights_sha256={digest}")
+    print("To rehearse the paper's profile (with LIMIT=500, say, on the first 500 images of each split alone):")
+    paths = f"DEVKIT={out_dir} WEIGHTS={out_dir / WEIGHTS}"
+    print(f"make caffe-reproduce compare PROFILE=paper {paths} SET=backbone.weights_sha256={digest}")
     return 0
 
 

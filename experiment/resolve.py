@@ -12,6 +12,7 @@ from experiment.errors import UserError, run_command
 from experiment.pipeline import fingerprint, locked
 from experiment.plan import count_images
 from experiment.spec import apply_override, check_together, read_profile, shorten
+from experiment.stages import SPLITS
 from prototxt.generate import prototxts
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 HASHED_FILES = {"ImageSets/Main": "*.txt", "Annotations": "*.xml"}
 
 HOW_TO_GET_VOC2007 = "run `make data`, which gets VOC2007, or pass DEVKIT=<the VOCdevkit folder> of one that you have"
+HOW_TO_NAME_A_DEVKIT = "pass the folder that holds VOC2007/JPEGImages, or leave DEVKIT out for the generated one"
 HOW_TO_GET_WEIGHTS = (
     "run `make weights`, which gets ResNet-101-model.caffemodel (178,662,602 bytes) or converts a descendant of it, or "
     "pass WEIGHTS=<the file>"
@@ -32,7 +34,7 @@ def resolve(
     weights: Path | None = None,
     mean: Path | None = None,
     overrides: tuple[str, ...] = (),
-    limit: int = 0,
+    limit: int | None = None,
 ) -> dict[str, Any]:
     """Resolve a profile and overrides into `run`/spec.json and `run`/prototxt/, and return the spec.
 
@@ -41,15 +43,14 @@ def resolve(
     that is missing or contradicts itself.
     """
     values, sources = read_profile(profile)
-    if limit < 0:
-        raise UserError(f"LIMIT={limit} must be a number of images above 0")
-    if limit:
-        n_trainval = count_images(find_devkit(devkit, profile), values["index"])["trainval"]
-        shorten(values, sources, limit, n_trainval)
+    if limit is not None:
+        shorten(values, sources, limit, images_before(limit, find_devkit(devkit, profile), values["index"]))
     for override in overrides:
         apply_override(values, sources, override)
     check_together(values, f"PROFILE={profile}")
-    external: dict[str, dict[str, Any]] = {"devkit": {"path": str(find_devkit(devkit, profile))}}
+    folder = find_devkit(devkit, profile)
+    check_clusters(values, folder)
+    external: dict[str, dict[str, Any]] = {"devkit": {"path": str(folder)}}
     external["weights"] = find_weights(weights, values["backbone"], profile)
     if values["features"]["mean"] == "file":
         if mean is None or not mean.is_file():
@@ -58,7 +59,7 @@ def resolve(
     run.mkdir(parents=True, exist_ok=True)
     with locked(run):
         external["devkit"] = with_content(external["devkit"], run / "spec.json")
-        return write_run(run, f"{profile}, LIMIT={limit}" if limit else profile, values, sources, external)
+        return write_run(run, profile if limit is None else f"{profile}, LIMIT={limit}", values, sources, external)
 
 
 def write_run(
@@ -89,13 +90,38 @@ def write_run(
 
 def find_devkit(devkit: Path | None, profile: str) -> Path:
     """The folder that holds JPEGImages, given it or the folder above (VOCdevkit or the like)."""
+    remedy = HOW_TO_GET_VOC2007 if profile == "paper" else HOW_TO_NAME_A_DEVKIT
     if devkit is None:
-        raise UserError(f"PROFILE={profile} needs a devkit: {HOW_TO_GET_VOC2007}")
+        raise UserError(f"PROFILE={profile} needs a devkit: {remedy}")
     root = devkit.resolve()
     for folder in (root, root / "VOC2007", root / "VOCdevkit" / "VOC2007"):
         if (folder / "JPEGImages").is_dir():
             return folder
-    raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {HOW_TO_GET_VOC2007}")
+    raise UserError(f"DEVKIT={devkit} holds no VOC2007/JPEGImages: {remedy}")
+
+
+def images_before(limit: int, devkit: Path, index: dict[str, Any]) -> int:
+    """How many trainval images there are before LIMIT= takes some away. Raises `UserError` where it takes none."""
+    if limit < 1:
+        raise UserError(f"LIMIT={limit} must be a number of images above 0")
+    counts = count_images(devkit, index)
+    if 0 < max(counts.values()) <= limit:
+        told = " and ".join(f"{counts[split]} {split}" for split in SPLITS)
+        raise UserError(f"LIMIT={limit} takes nothing away from {devkit}, which has {told} images: leave LIMIT out")
+    return counts["trainval"]
+
+
+def check_clusters(values: dict[str, dict[str, Any]], devkit: Path) -> None:
+    """Raise `UserError` where k-means cannot make k clusters of the trainval images that there are.
+
+    A list that is missing or empty is left to the stage index, which says what is wrong with it.
+    """
+    k, n_trainval = values["clusters"]["k"], count_images(devkit, values["index"])["trainval"]
+    if 0 < n_trainval < k:
+        raise UserError(
+            f"clusters.k = {k} is more than the {n_trainval} trainval images of {devkit}: pass numbers up to that in "
+            f'SET="clusters.k={n_trainval} transfer.n2={n_trainval}"'
+        )
 
 
 def with_content(entry: dict[str, Any], earlier: Path) -> dict[str, Any]:
@@ -172,7 +198,7 @@ def main() -> int:
     parser.add_argument("--weights", type=Path)
     parser.add_argument("--mean", type=Path)
     parser.add_argument("--set", action="append", default=[], metavar="section.key=value", dest="overrides")
-    parser.add_argument("--limit", type=int, default=0, help="the first so many images, and a shorter schedule")
+    parser.add_argument("--limit", type=int, help="the first so many images, and a shorter schedule")
     arguments = parser.parse_args()
     spec = resolve(
         arguments.profile,

@@ -18,7 +18,7 @@ from PIL import Image
 
 from experiment.errors import UserError, run_command
 from experiment.progress import progress
-from fetch.download import download
+from fetch.download import NoSource, by_hand, download
 from fetch.folder import held, scratch
 from fetch.unpack import unpack
 
@@ -77,13 +77,19 @@ ANNOTATION = """\
 def get_caltech101(target: Path) -> Path:
     """Download, unpack and lay out Caltech-101; both folders appear in `target` only when they are done.
 
-    Folders that are there are kept as they are. Raises `UserError` for what the user can mend.
+    Folders that are there are kept as they are. Raises `UserError` for what the user can mend; where no address gave
+    the archive, stderr says how it can be had by hand.
     """
     with held(target) as folder, scratch(folder / ".unpacked") as work:
         wanted = [name for name in (DEVKIT, PRETRAINING) if not (folder / name).exists()]
         if not wanted:
             return folder
-        download(SOURCES, folder / ARCHIVE, SIZE, DIGESTS)
+        archive = (SOURCES, folder / ARCHIVE, SIZE, DIGESTS)
+        try:
+            download(*archive)
+        except NoSource:
+            print("\n".join(by_hand(*archive)), file=sys.stderr)
+            raise
         unpack([folder / ARCHIVE], work / "record", LIMIT_BYTES)
         found = sorted((work / "record").rglob(PHOTOGRAPHS_ARCHIVE))
         if not found:

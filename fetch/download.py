@@ -34,6 +34,10 @@ class Patience(NamedTuple):
 PATIENCE = Patience()
 
 
+class NoSource(UserError):
+    """None of the sources gave the file."""
+
+
 class SourceFailed(Exception):
     """A source did not give what it was asked for; `lasting` where asking it once more is in vain."""
 
@@ -57,8 +61,8 @@ def download(
     digests : hexadecimal digests by hashlib's name of the algorithm: {"sha256": ..., "md5": ...}; all must agree.
     patience : how long and how often a source is asked.
 
-    Raises `UserError` where `target` is another file, where there is no room, and where no source gave the file;
-    it then says what each of them said.
+    Raises `UserError` where `target` is another file and where there is no room, and `NoSource` where no source gave
+    the file; it then says what each of them said.
     """
     if target.exists():
         fault = difference(target, size, digests)
@@ -81,10 +85,20 @@ def download(
             continue
         os.replace(part, target)
         return
-    raise UserError(
+    raise NoSource(
         f"{target} could not be downloaded ({'; '.join(said)}): run again to go on from what has come, "
         "or get the file otherwise and put it there"
     )
+
+
+def by_hand(sources: Sequence[str], target: Path, size: int, digests: Mapping[str, str]) -> list[str]:
+    """What the user can do where no source gave the file: the lines that say where it is and where it goes."""
+    told = ", ".join(f"{name} {digest}" for name, digest in digests.items())
+    return [
+        f"{target.name} ({size:,} bytes, {told}) may be had by hand, with a browser or on another machine:",
+        *(f"  {source}" for source in sources),
+        f"then put it into {target.parent} and run this again.",
+    ]
 
 
 def fetch(source: str, part: Path, size: int, digests: Mapping[str, str], patience: Patience) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 from experiment.errors import UserError, run_command
 from experiment.resolve import find_devkit
-from fetch.download import download, length
+from fetch.download import NoSource, by_hand, download, length
 from fetch.folder import held, scratch
 from fetch.unpack import unpack
 
@@ -46,6 +46,7 @@ FOLDERS = (
     "https://huggingface.co/datasets/JimmyUnleashed/Pascal_VOC/resolve/main/",
     "https://pjreddie.com/media/files/",
 )
+OWN_COPY = "Or pass a VOC2007 that you have already: DEVKIT=<its VOCdevkit folder>"
 COUNTS = Path(__file__).with_name("voc2007_counts.toml")
 LIMIT_BYTES = 2 * 10**9  # for both archives unpacked, which are not compressed
 
@@ -54,15 +55,21 @@ def get_voc2007(target: Path, counts: Path = COUNTS) -> Path:
     """Download, unpack and check VOC2007; returns TARGET/VOCdevkit, which appears only when it is right.
 
     A devkit that is there is checked and kept; `counts` is as for `check_devkit`. Raises `UserError` for what the
-    user can mend.
+    user can mend; where no address gave an archive, stderr says how it can be had by hand.
     """
     with held(target) as folder, scratch(folder / ".unpacked") as work:
         devkit = folder / "VOCdevkit"
         if devkit.exists():
             check_devkit(devkit, counts)
             return devkit
-        for name, (size, digests) in ARCHIVES.items():
-            download([address + name for address in FOLDERS], folder / name, size, digests)
+        wanted = [([at + name for at in FOLDERS], folder / name, *known) for name, known in ARCHIVES.items()]
+        try:
+            for archive in wanted:
+                download(*archive)
+        except NoSource:
+            lines = [line for archive in wanted if not archive[1].exists() for line in by_hand(*archive)]
+            print("\n".join([*lines, OWN_COPY]), file=sys.stderr)
+            raise
         unpack([folder / name for name in ARCHIVES], work / "both", LIMIT_BYTES)
         check_devkit(work / "both" / "VOCdevkit", counts)
         os.rename(work / "both" / "VOCdevkit", devkit)

@@ -12,24 +12,24 @@ from pathlib import Path
 from typing import Any
 
 from experiment.errors import UserError, run_command
-from fetch.download import PATIENCE, Patience, download
+from fetch.download import PATIENCE, NoSource, Patience, download
 from fetch.folder import held
 
 TABLE = Path(__file__).with_name("weights.toml")
 PROTOTXT = Path(__file__).resolve().parent.parent / "prototxt" / "ResNet-101-deploy.prototxt"
-USE = "make caffe-reproduce compare PROFILE=paper DEVKIT=<the VOCdevkit folder>"
+USE = "make caffe-reproduce compare PROFILE=paper"  # of what `make data` got; without it, it says what to do
 
 
 def fetch_weights(folder: Path, table: dict[str, Any], patience: Patience = PATIENCE) -> list[str]:
     """Download the caffemodel and the mean file into `folder`, and return the lines that say how to use them.
 
-    Raises `UserError` where no source gave the caffemodel (what can be done by hand is then printed to stderr); a
+    Raises `NoSource` where no source gave the caffemodel (what can be done by hand is then printed to stderr); a
     mean file that no source gave is only named, since channel means are in the profile.
     """
     model, mean = table["caffemodel"], table["mean"]
     try:
         get(model, folder, patience)
-    except UserError:
+    except NoSource:
         print("\n".join(by_hand(folder, table)), file=sys.stderr)
         raise
     lines = [f"{USE} WEIGHTS={shlex.quote(str(folder / model['name']))}"]

@@ -38,9 +38,13 @@ def read(file: Path, layout: Layout) -> Descendant:
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch lets its parsers' own errors through, whatever the damage makes them
-        first = str(error).split("\n")[0]
-        raise UserError(f"{file} is no whole file of tensors ({type(error).__name__}: {first}): {REMEDY}") from None
+    except (
+        Exception
+    ):  # torch lets its parsers' own errors through, whatever the damage makes them, and advises its users
+        raise UserError(
+            f"{file} is no whole file of tensors alone: it is damaged, in another format, or holds code, which is not "
+            f"run: {REMEDY}"
+        ) from None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UserError(f"{file} is no state_dict, tensors by name: {REMEDY}")
     arrays = {name: numpy_array(file, name, tensor) for name, tensor in state.items() if not is_counter(name)}

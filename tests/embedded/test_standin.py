@@ -1,5 +1,7 @@
 """The stand-ins for VOC2007 and ResNet-101's weights."""
 
+import hashlib
+
 import cv2
 import numpy as np
 import pytest
@@ -57,6 +59,23 @@ def test_lists_that_are_none_are_refused_in_a_line(lists, name, text):
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UserError, match="does not hold VOC2007's lists"):
         read_labels(lists)
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"^IMAGESETS=.*nowhere is not a folder: name the ImageSets/Main"):
+        read_labels(tmp_path / "nowhere")
+
+
+def test_the_command_that_uses_them_is_printed_whole(lists, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(standin, "write_weights", lambda path, folder: path.write_bytes(b"weights"))
+    out = tmp_path / "stand-in"
+    monkeypatch.setattr("sys.argv", ["standin", str(lists), str(out)])
+    for _ in range(2):  # also of what is there already
+        assert standin.main() == 0
+        variables = capsys.readouterr().out.splitlines()[-1].removeprefix("make caffe-reproduce compare ").split()
+        named = dict(variable.split("=", 1) for variable in variables)
+        assert named.pop("SET") == f"backbone.weights_sha256={hashlib.sha256(b'weights').hexdigest()}"
+        assert named == {"PROFILE": "paper", "DEVKIT": str(out), "WEIGHTS": str(out / standin.WEIGHTS)}
 
 
 def test_the_weights_load_into_the_net_and_keep_its_features_finite(tmp_path, monkeypatch):

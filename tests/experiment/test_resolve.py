@@ -155,6 +155,7 @@ BAD = {
     "not a number": (["--profile", "embedded", "--set", "svm.c=nan"], "svm.c"),
     "contradiction": (["--profile", "embedded", "--set", "clusters.k=3"], "transfer.n2"),
     "crops": (["--profile", "embedded", "--set", "resnet101.crops=[1]"], "resnet101.crops"),
+    "no limit": (["--profile", "embedded", "--devkit", "{devkit}", "--limit", "0"], "LIMIT=0 must be"),
 }
 
 
@@ -228,3 +229,39 @@ def test_a_limit_is_in_the_profiles_name_and_the_values(tmp_path, devkit, weight
     assert spec["sources"]["transfer.stepsize"] == "LIMIT=250" and spec["sources"]["transfer.n1"] == "SET"
     with pytest.raises(UserError, match="LIMIT=-1"):
         resolve("paper", tmp_path / "run", devkit, weights, None, (meant,), -1)
+
+
+def write_split(devkit: Path, split: str, n: int) -> None:
+    lists = devkit / "VOC2007" / "ImageSets" / "Main"
+    lists.mkdir(parents=True, exist_ok=True)
+    (lists / f"{split}.txt").write_text("".join(f"{split}{number}\n" for number in range(n)))
+
+
+def test_a_limit_that_takes_nothing_away_is_refused(tmp_path, devkit, weights, meant):
+    write_split(devkit, "trainval", 120)
+    write_split(devkit, "test", 130)
+    for limit in (130, 10**9):
+        with pytest.raises(UserError, match=rf"^LIMIT={limit} takes nothing .* 120 trainval and 130 test images"):
+            resolve("paper", tmp_path / "run", devkit, weights, None, (meant,), limit)
+    assert not (tmp_path / "run").exists()
+    spec = resolve("paper", tmp_path / "run", devkit, weights, None, (meant,), 129)  # one test image
+    assert spec["values"]["index"]["limit"] == 129 and spec["values"]["transfer"]["max_iter"] == 31561
+
+
+def test_more_clusters_than_trainval_images_are_refused_and_the_remedy_works(tmp_path, devkit, weights, meant):
+    write_split(devkit, "trainval", 60)
+    with pytest.raises(UserError, match=r"^clusters\.k = 100 is more than the 60 trainval images") as error:
+        resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant,))
+    assert not (tmp_path / "run").exists()
+    remedy = str(error.value).partition('SET="')[2].rstrip('"').split()
+    assert (
+        resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant, *remedy))["values"]["clusters"]["k"] == 60
+    )
+    more = ("clusters.k=30", "transfer.n2=30")  # of 60, but not of the 20 that are left
+    with pytest.raises(UserError, match=r"^clusters\.k = 30 is more than the 20 trainval images"):
+        resolve("paper", tmp_path / "run", devkit, weights, None, (meant, *more), 20)
+
+
+def test_each_profiles_own_devkit_is_the_remedy(tmp_path, weights):
+    with pytest.raises(UserError, match="DEVKIT=.* leave DEVKIT out for the generated one"):
+        resolve("embedded", tmp_path / "run", tmp_path / "nothing")

@@ -164,6 +164,19 @@ def test_what_is_there_is_kept_and_not_fetched_again(tmp_path, miniature, publis
     assert len(server.ranges) == 1
 
 
+def test_an_archive_that_no_address_has_can_be_had_by_hand(tmp_path, miniature, publish, capsys):
+    content = archive_of(miniature)
+    server = publish(content)
+    server.behaviours = [404]
+    with pytest.raises(UserError, match=r"caltech-101\.zip could not be downloaded .*404"):
+        get_caltech101(tmp_path / "target")
+    told = capsys.readouterr().err
+    assert f"caltech-101.zip ({len(content):,} bytes, sha256 " in told and f"  {server.url}\n" in told
+    assert f"then put it into {tmp_path / 'target'} and run this again" in told
+    (tmp_path / "target" / "caltech-101.zip").write_bytes(content)
+    assert (get_caltech101(tmp_path / "target") / "caltech20-voc").is_dir()
+
+
 @pytest.mark.parametrize(
     ("without", "match"), [("laptop/", "no folder laptop"), ("", "holds no 101_ObjectCategories.tar.gz")]
 )

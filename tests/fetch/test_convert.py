@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from experiment.artifacts import read_json, sha256_file
+from experiment.errors import UserError
 from fetch.convert import caffemodel, pytorch
 from fetch.convert.caffemodel import convert
 from prototxt import generate
@@ -298,6 +299,14 @@ def test_pth_that_holds_anything_but_tensors_runs_nothing(content, tmp_path, cap
         pickle.dump(content, file, protocol=2)
     refused("torch", tmp_path, tmp_path / "plain.pth", "get ")
     assert "code ran" not in "".join(capfd.readouterr())
+
+
+def test_a_pth_that_cannot_be_loaded_is_told_in_our_own_words(tmp_path):
+    torch.save([Code()], tmp_path / "hostile.pth")
+    with pytest.raises(UserError) as error:
+        pytorch.read(tmp_path / "hostile.pth", None)
+    said = "is no whole file of tensors alone: it is damaged, in another format, or holds code, which is not run"
+    assert str(error.value) == f"{tmp_path / 'hostile.pth'} {said}: {pytorch.REMEDY}"
 
 
 @pytest.mark.parametrize("tensor", [torch.zeros(8, 3, 7, 7).to_sparse(), torch.zeros(8, 3, 7, 7, dtype=torch.bfloat16)])

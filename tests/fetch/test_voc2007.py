@@ -108,6 +108,25 @@ def test_archives_that_are_there_are_used(tmp_path, published, counts):
     assert asked(published) == 0
 
 
+def test_archives_that_no_address_has_can_be_had_by_hand(tmp_path, published, counts, capsys):
+    target = tmp_path / "target"
+    published["trainval"].behaviours = [404]
+    published["test"].behaviours = [404]
+    with pytest.raises(UserError, match=r"could not be downloaded .*404"):
+        get_voc2007(target, counts)
+    told = capsys.readouterr().err
+    for name, (size, digests) in voc2007.ARCHIVES.items():
+        assert f"{name} ({size:,} bytes, sha256 {digests['sha256']})" in told
+        assert all(f"  {folder}{name}\n" in told for folder in voc2007.FOLDERS)
+    assert f"then put it into {target} and run this again" in told and "DEVKIT=" in told
+    (tmp_path / "trainval.tar").rename(target / "trainval.tar")
+    with pytest.raises(UserError, match=r"test\.tar could not be downloaded"):
+        get_voc2007(target, counts)
+    assert "trainval.tar (" not in capsys.readouterr().err  # it is there
+    (tmp_path / "test.tar").rename(target / "test.tar")
+    assert get_voc2007(target, counts) == target / "VOCdevkit"
+
+
 def test_archives_that_make_no_right_devkit_leave_none(tmp_path, published, counts):
     counts.write_text(SMALL_COUNTS.replace("difficult = 2", "difficult = 1"))
     with pytest.raises(UserError, match=r"train_test\.txt has 2 images labelled 0, not 1"):
