@@ -39,6 +39,7 @@ def ledger(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any
     """The text of docs/ledger.md; results : data set, file ("sensitivity") to what it holds; what is not there is
     not measured."""
     parts = [TITLE, "## Decisions\n", owners_text(decisions), effects_text(results), decision_table(decisions, results)]
+    parts += ["## Alternatives\n", alternatives_list(decisions)]
     if reasons := reasons_list(decisions):
         parts += ["## Not measured\n", reasons]
     parts += ["## Controls\n", controls_text(results)]
@@ -56,8 +57,10 @@ def effects_text(results: Mapping[str, Mapping[str, Any]]) -> str:
     """How the measured columns are to be read, and what they are of."""
     lines = [
         "Measured: what the port's mAP, in percent, changes by where that one decision is taken otherwise and all",
-        "others stay, with a 95 % interval by bootstrap over test photographs and seeds, both paired. Ours always, the",
-        "baselines where they move. A question mark: too few seeds stand behind it to say anything.",
+        "others stay, with a 95 % interval by bootstrap over test photographs and seeds, both paired. An alternative",
+        "that cannot be changed alone says [below](#alternatives) what changes with it. Ours always, the baselines",
+        "where they move. A question mark: too few seeds stand behind it to say anything. Identical: decision values",
+        "and labels are byte for byte those of the base, while 0 is a difference that was measured.",
     ]
     for name in NAMES:
         if found := results.get(name, {}).get("sensitivity"):
@@ -102,8 +105,13 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
     return "; ".join(told)
 
 
+def alternatives_list(decisions: Sequence[Decision]) -> str:
+    """What each alternative's name stands for."""
+    return "".join(f"- {one.decision} `{one.name}`: {one.told}.\n" for d in decisions for one in d.alternatives)
+
+
 def reasons_list(decisions: Sequence[Decision]) -> str:
-    """Why no data can tell an alternative's effect."""
+    """Why alternatives are not measured, whatever the data."""
     lines = [
         f"- {one.decision} `{one.name}` ({one.what}): {one.reason}."
         for d in decisions
