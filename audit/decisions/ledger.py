@@ -1,6 +1,7 @@
 """docs/ledger.md, from decisions and measurements: `python -m audit.decisions.ledger [--take NAME=RUN] [--check]`.
 
-The figures are those of docs/results/<name>/sensitivity.json and controls.json, which --take copies from a run.
+The figures are those of docs/results/<name>/sensitivity.json and controls.json, which --take copies from a run, and of
+what other commands left there of the same run.
 """
 
 import argparse
@@ -182,6 +183,14 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
             problems.append(
                 f"docs/results/{name}/sensitivity.json has alternatives that audit/decisions/decisions.toml lacks"
             )
+        for path, file, command in (
+            (f"{name}/table2.json", "table2", "make grid render"),
+            (f"{name}.json", "compare", "make compare results"),
+        ):
+            if file in files and not elsewhere.agrees(file, files):
+                problems.append(
+                    f"docs/results/{path}, which `{command}` writes, is of another run than {name}/ otherwise"
+                )
     return problems
 
 

@@ -1,6 +1,6 @@
 """What the runs say of the paper, as parts of the report: claims, decisions and controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -107,10 +107,12 @@ def decision_rows(
     decisions: Sequence[Decision],
     results: Mapping[str, Mapping[str, Any] | None],
     files: Mapping[str, Mapping[str, Any]],
+    local: Mapping[str, Callable[[str], str]],
 ) -> list[list[Cell]]:
     """A row an alternative, run and row of Table 1 that moves.
 
-    results : run to its sensitivity.json. files : run to what `audit.decisions.elsewhere` asks.
+    results : run to its sensitivity.json. files : run to what `audit.decisions.elsewhere` asks. local : run to what
+    makes the commands of a text the run's own.
     """
     rows = []
     for decision, one in ((each, one) for each in decisions for one in each.alternatives):
@@ -118,7 +120,8 @@ def decision_rows(
         if one.elsewhere:
             command = elsewhere.ELSEWHERE[one.elsewhere][1]
             for name, found in files.items():
-                phrase = elsewhere.told(one.elsewhere, found) or f"not measured yet: `{command}` does it"
+                missing = local[name](f"not measured yet: `{command}` does it")
+                phrase = elsewhere.told(one.elsewhere, found) or missing
                 rows.append([*map(words, (*about, name, "")), *effect_cells(None, phrase)])
             continue
         entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
@@ -139,15 +142,17 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
     """Every decision with its alternatives, and what each does to mAP on each run."""
 
     files = {one.name: files_of(one) for one in subjects}
+    local = {one.name: one.local for one in subjects}
 
     def read(found: dict[str, Any], where: str, name: str) -> tuple[dict[str, Any], dict[str, charts.Span], str]:
-        decision_rows(decisions, {name: found}, files)  # of this run alone: a malformed file costs no other run
+        decision_rows(decisions, {name: found}, files, local)  # of this run alone: a malformed file costs no other run
         return found, forest_lines(found), measured_note(name, found, where)
 
     told = {one.name: one.measured("sensitivity", partial(read, name=one.name)) for one in subjects}
     measured = {name: made for name, (made, _) in told.items() if made is not None}
     lacking = {name: why for name, (made, why) in told.items() if made is None}
-    rows = decision_rows(decisions, {name: measured[name][0] if name in measured else None for name in told}, files)
+    results = {name: measured[name][0] if name in measured else None for name in told}
+    rows = decision_rows(decisions, results, files, local)
     head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
     counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
     notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
@@ -165,12 +170,12 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
 def files_of(subject: Subject) -> dict[str, Any]:
     """What `audit.decisions.elsewhere` asks of a run; what is missing, malformed or of another run is left out, and its
     own part of the page says so."""
-    controls, _ = subject.measured("controls", lambda found, where: found)
+    measured = {file: subject.measured(file, lambda found, where: found)[0] for file in ("controls", "sensitivity")}
     try:
         table2 = own_table2(subject, dict)
     except UserError:
         table2 = None
-    return {"controls": controls, "table2": table2, "compare": subject.comparison}
+    return {**measured, "table2": table2, "compare": subject.comparison}
 
 
 def entry_of(found: Mapping[str, Any] | None, number: str, name: str, told: str) -> Mapping[str, Any]:

@@ -343,7 +343,7 @@ def test_what_another_command_measured_stands_in_the_decisions_row(run):
     files = {"x": findings.files_of(read_subject(run))}
     assert files["x"]["compare"]["sentence"] and files["x"]["controls"]["rows"]
     decisions = [decision for decision in read_decisions() if decision.number in ("D6", "D25")]
-    rows = [row for row in findings.decision_rows(decisions, {"x": None}, files) if row[5].text == "x"]
+    rows = [row for row in findings.decision_rows(decisions, {"x": None}, files, {"x": str}) if row[5].text == "x"]
     told_ = {row[0].text: row[7].text for row in rows if "make" in row[7].text or "margin" in row[7].text}
     # The toy controls have none whose C is chosen, and the toy comparison has an interval.
     assert told_ == {
@@ -374,7 +374,7 @@ def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
     # A baseline that moves in resamples alone is told, Ours always.
     effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
     found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
-    rows = findings.decision_rows([decision], {"x": found}, {})
+    rows = findings.decision_rows([decision], {"x": found}, {}, {})
     told_ = [row[6].text for row in rows if row[4].text == one.told]
     assert told_ == ["Ours", "Baseline-LR"]
     assert effects_cell([one], {"sensitivity": found}) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
