@@ -13,7 +13,7 @@ from typing import Any
 from audit.controls.text import mean_text
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.effects import effect_text, told_rows
+from audit.decisions.effects import effect_text, told_instead, told_rows
 from audit.measured import SCHEMA_VERSION, read_current
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
@@ -97,8 +97,9 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
             told.append(f"`{one.name}` {NOT_MEASURED} ([why](#not-measured))")
         elif entry is None:
             told.append(f"`{one.name}` {NOT_MEASURED}")
-        elif "reason" in entry:
-            told.append(f"`{one.name}` {NOT_MEASURED}: {entry['reason']}")
+        elif instead := told_instead(entry):
+            why_not = "reason" in entry and not entry.get("failed")
+            told.append(f"`{one.name}` {NOT_MEASURED}: {instead}" if why_not else f"`{one.name}` {instead}")
         else:
             effects = entry["effect"]
             rows = [f"{ROW_NAMES[row]} {effect_text(effects[row])}" for row in told_rows(effects)]
@@ -196,14 +197,14 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
 
 def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The alternatives that can be measured and of which a data set's sensitivity.json has neither a figure nor why
-    there is none."""
+    the data offer none; that a run failed is no such reason."""
     problems = []
     for name, found in ((name, files["sensitivity"]) for name, files in results.items() if "sensitivity" in files):
         profile = found["subject"]["profile"]
         answered = {
             (entry["decision"], entry["alternative"], entry["what"])
             for entry in found["entries"]
-            if entry.get("effect") or entry.get("reason")
+            if entry.get("effect") or (entry.get("reason") and not entry.get("failed"))
         }
         lacking = [
             f"{one.decision} {one.name}"

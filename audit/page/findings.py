@@ -9,7 +9,7 @@ from audit.claims.claims import Claim, claims
 from audit.claims.optional import finite
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Decision
-from audit.decisions.effects import told_rows
+from audit.decisions.effects import told_instead, told_rows
 from audit.page import charts
 from audit.page.paper_parts import own_table2
 from audit.page.subject import Subject
@@ -125,16 +125,17 @@ def decision_rows(
                 rows.append([*map(words, (*about, name, "")), *effect_cells(None, phrase)])
             continue
         entries = {name: entry_of(found, decision.number, one.name, one.told) for name, found in results.items()}
-        reasons = {one.reason or entry.get("reason", "") for entry in entries.values()}
+        reasons = {one.reason or told_instead(entry) for entry in entries.values()}
         if not any(entry.get("effect") for entry in entries.values()) and len(reasons) == 1:
             run = of_runs(list(results), list(results))
             rows.append([*map(words, (*about, run, "")), *effect_cells(None, *reasons)])
             continue
         for name, entry in entries.items():
-            effect = entry.get("effect") or {}
+            instead = told_instead(entry)
+            effect = {} if instead else entry.get("effect") or {}
             for row in told_rows(effect) if effect else ["ours"]:
                 cells = [words(text) for text in (*about, name, ROW_NAMES[row] if effect else "")]
-                rows.append([*cells, *effect_cells(effect.get(row), entry.get("reason", ""))])
+                rows.append([*cells, *effect_cells(effect.get(row), instead)])
     return rows
 
 
@@ -187,8 +188,8 @@ def entry_of(found: Mapping[str, Any] | None, number: str, name: str, told: str)
 
 
 def forest_lines(found: Mapping[str, Any] | None) -> dict[str, charts.Span]:
-    """The effects on Ours, a line an alternative that was measured."""
-    entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry]
+    """The effects on Ours, a line an alternative that was measured and in which something differs."""
+    entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry and not told_instead(entry)]
     return {f"{e['decision']} {e['alternative']}": span(e["effect"]["ours"]) for e in entries}
 
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from audit.claims.claims import claims
-from audit.decisions import elsewhere
+from audit.decisions import effects, elsewhere
 from audit.decisions.decisions import read_decisions
 from audit.decisions.ledger import effects_cell
 from audit.page import charts, evidence, findings, outcome, paper_parts, report
@@ -378,6 +378,37 @@ def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
     told_ = [row[6].text for row in rows if row[4].text == one.told]
     assert told_ == ["Ours", "Baseline-LR"]
     assert effects_cell([one], {"sensitivity": found}) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
+
+
+def test_what_is_told_in_the_place_of_an_effect_is_told_of_each_run_and_not_drawn():
+    decision = next(decision for decision in read_decisions() if decision.alternatives[0].set)
+    one = decision.alternatives[0]
+    zero = {"difference": 0.0, "interval_95": [0.0, 0.0], "certain": True}
+    about = {"decision": one.decision, "alternative": one.name, "what": one.told}
+    same = {**about, "effect": dict.fromkeys(("baseline_hr", "baseline_lr", "ours"), zero), "identical": True}
+    results = {
+        "x": {"entries": [same]},
+        "y": {"entries": [{**about, "reason": "no memory", "failed": True}]},
+        "z": {"entries": [{**same, "identical": False}]},
+    }
+    rows = findings.decision_rows([decision], results, {}, {})
+    told_ = {row[5].text: row[7].text for row in rows if row[4].text == one.told}
+    assert (told_["x"], told_["y"]) == (effects.IDENTICAL, "failed: no memory")
+    assert told_["z"] == "0"  # measured, and 0
+    assert [list(findings.forest_lines(found)) for found in results.values()] == [
+        [],
+        [],
+        [f"{one.decision} {one.name}"],
+    ]
+
+
+def test_the_command_that_measures_an_alternative_elsewhere_is_the_runs_own(run):
+    subject = read_subject(run)
+    files = {"x": {}}
+    rows = findings.decision_rows(read_decisions(), {"x": None}, files, {"x": subject.local})
+    commands = [row[7].text for row in rows if row[7].text.startswith("not measured yet: ")]
+    targets = [("controls",), ("grid",), ("seeds", "compare"), ("seeds", "compare")]
+    assert sorted(commands) == sorted(f"not measured yet: `{subject.command(*them)}` does it" for them in targets)
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
