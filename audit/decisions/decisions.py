@@ -1,12 +1,13 @@
 """What the paper leaves open: the decisions and their alternatives, read from audit/decisions/decisions.toml."""
 
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from experiment.errors import UserError
-from experiment.spec import SCHEMA
+from experiment.spec import SCHEMA, read_profile
 
 DECISIONS = Path(__file__).parent / "decisions.toml"
 # Whose a decision is, and how it is told of several.
@@ -26,7 +27,8 @@ class Alternative:
     set : overrides of the specification. devkit : a derived devkit (`audit.decisions.derive`). otherwise : stages of
     the port that run otherwise (`audit.decisions.otherwise.changes`). headline : "area", another AP of the same runs.
     elsewhere : another command measures it (`audit.decisions.elsewhere`). reason : why it is not measured.
-    profile : the profile whose sizes `set` is made for; "" where it fits any.
+    profile : the profile whose sizes `set` is made for; "" where it fits any. relative : whether `set` is so many times
+    what the profile has.
     """
 
     decision: str
@@ -39,6 +41,7 @@ class Alternative:
     elsewhere: str = ""
     reason: str = ""
     profile: str = ""
+    relative: bool = False
 
     @property
     def folder(self) -> str:
@@ -49,6 +52,20 @@ class Alternative:
     def told(self) -> str:
         """What it is, in words and, where it is one, as a change of the specification."""
         return f"{self.what}: {', '.join(self.set)}" if self.set else self.what
+
+    def fits(self, spec: Mapping[str, Any]) -> str:
+        """Why its sizes would not be what they are called beside a run; "" where they are. spec : the run's."""
+        profile, _, limit = spec["profile"].partition(", ")
+        if self.profile not in ("", profile):
+            return f"its sizes are those of the profile {self.profile}"
+        if self.profile and limit:
+            return f"its sizes are those of the profile {self.profile} without {limit}"
+        if not (self.profile or self.relative):
+            return ""
+        plain, _ = read_profile(profile)
+        keys = [override.partition("=")[0].split(".") for override in self.set]
+        own = [f"{section}.{key}" for section, key in keys if spec["values"][section][key] != plain[section][key]]
+        return f"the run has another {' and '.join(own)} than the profile {profile}" if own else ""
 
 
 @dataclass(frozen=True)
@@ -99,8 +116,13 @@ def alternative(number: str, entry: dict[str, Any], where: str) -> Alternative:
     if not isinstance(name, str) or not name.replace("_", "").isalnum() or not name.isascii():
         raise UserError(f"{where}: an alternative's name is letters, digits and _, and not {name!r}")
     ways = [way for way in WAYS if entry.get(way)]
-    if set(entry) - {"name", "what", "profile", *WAYS} or not entry.get("what") or len(ways) != 1:
+    known = {"name", "what", "profile", "relative", *WAYS}
+    if set(entry) - known or not entry.get("what") or len(ways) != 1:
         raise UserError(f"{where}, {name}: an alternative has a `what` and one of {', '.join(WAYS)}")
+    if ways != ["set"] and (entry.get("profile") or entry.get("relative")):
+        raise UserError(f"{where}, {name}: `profile` and `relative` say what a `set` fits, and there is none")
+    if not isinstance(entry.get("relative", False), bool):
+        raise UserError(f"{where}, {name}: `relative` is true or false")
     for override in entry.get("set", ()):
         section, _, key = override.partition("=")[0].partition(".")
         if key not in SCHEMA.get(section, {}):

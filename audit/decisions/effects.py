@@ -19,6 +19,8 @@ from experiment.stages import ROWS
 if TYPE_CHECKING:  # the report, which asks no run for anything, need not wait for PyTorch
     from audit.decisions.variants import Variant
 
+IDENTICAL = "identical: nothing differs on these data"
+
 
 class Bootstrap:
     """Resamples of the base's test photographs, and the mAPs of runs on them.
@@ -39,13 +41,10 @@ class Bootstrap:
         headline : "area" for the area under the curve in the place of the 11-point AP (D20).
         Runs with equal decision values, labels and ids are looked at once.
         """
-        run = variant.run
-        index = run.require_manifest("index")["outputs"]
-        entries = [index["ids_test"], index["labels_test"], run.require_manifest("svm")["outputs"][row]]
-        key = (headline, *(entry["sha256"] for entry in entries))
+        key = (headline, *compared(variant, row))
         if key not in self._kept:
             how = resampled_area if headline == "area" else resampled_map
-            self._kept[key] = self._resampled(run, row, variant.photographs(), how)
+            self._kept[key] = self._resampled(variant.run, row, variant.photographs(), how)
         return self._kept[key]
 
     def _resampled(
@@ -59,6 +58,17 @@ class Bootstrap:
         return PERCENT * np.concatenate(
             [mean_ap(scores, labels, weights) for weights in (plain, self._weights[:, columns])]
         )
+
+
+def compared(variant: "Variant", *rows: str) -> list[str]:
+    """sha256 of all that mAPs of a run's rows are computed from: test ids, test labels and decision values."""
+    index, svm = (variant.run.require_manifest(stage)["outputs"] for stage in ("index", "svm"))
+    return [entry["sha256"] for entry in (index["ids_test"], index["labels_test"], *(svm[row] for row in rows))]
+
+
+def identical(variants: Sequence["Variant"], bases: Sequence["Variant"]) -> bool:
+    """Whether runs leave byte for byte the decision values, test labels and test ids of the bases, seed by seed."""
+    return [compared(variant, *ROWS) for variant in variants] == [compared(base, *ROWS) for base in bases]
 
 
 def resampled_area(scores: np.ndarray, labels: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -103,7 +113,10 @@ def measured(
     bootstrap: Bootstrap, variants: Sequence["Variant"], bases: Sequence["Variant"], headline: str = ""
 ) -> dict[str, Any]:
     """What finished runs of an alternative, a seed each, say beside the bases: {"map": row to mean, "effect": row to
-    `effect`}, in percent."""
+    `effect`}, in percent.
+
+    "identical": True is there as well where nothing that is compared differs; with another headline, something does.
+    """
     maps: dict[str, float] = {}
     effects: dict[str, dict[str, Any]] = {}
     for row in ROWS:
@@ -111,12 +124,13 @@ def measured(
         base = np.stack([bootstrap.maps(variant, row) for variant in bases])
         maps[row] = float(one[:, 0].mean())
         effects[row] = effect(one, base, bootstrap.seed, bootstrap.margin, row == "ours")
-    return {"map": maps, "effect": effects}
+    same = {"identical": True} if not headline and identical(variants, bases) else {}
+    return {"map": maps, "effect": effects, **same}
 
 
 def effect_text(effect: Mapping[str, Any]) -> str:
-    """A difference with its 95 % interval, with a question mark where too few seeds stand behind it; 0 where none is
-    possible."""
+    """A difference with its 95 % interval, with a question mark where too few seeds stand behind it; 0 where not even a
+    resample has one."""
     low, high = effect["interval_95"]
     if effect["difference"] == low == high == 0:
         return "0"
@@ -128,3 +142,12 @@ def told_rows(effects: Mapping[str, Mapping[str, Any]]) -> list[str]:
     be it in resamples alone. effects : row to `effect`."""
     moving = {row for row, found in effects.items() if found["difference"] or any(found["interval_95"])}
     return [row for row in reversed(ROWS) if row == "ours" or row in moving]
+
+
+def told_instead(entry: Mapping[str, Any]) -> str:
+    """What is told of an alternative in the place of its effect: why there is none, or that nothing differs; "" where
+    there is an effect to tell. entry : of sensitivity.json; "failed" in it says that the run is to blame, and not that
+    the data or the specification offer no such alternative."""
+    if reason := entry.get("reason"):
+        return f"failed: {reason}" if entry.get("failed") else reason
+    return IDENTICAL if entry.get("identical") else ""

@@ -1,6 +1,7 @@
 """docs/ledger.md, from decisions and measurements: `python -m audit.decisions.ledger [--take NAME=RUN] [--check]`.
 
-The figures are those of docs/results/<name>/sensitivity.json and controls.json, which --take copies from a run.
+The figures are those of docs/results/<name>/sensitivity.json and controls.json, which --take copies from a run, and of
+what other commands left there of the same run.
 """
 
 import argparse
@@ -12,7 +13,7 @@ from typing import Any
 from audit.controls.text import mean_text
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.effects import effect_text, told_rows
+from audit.decisions.effects import effect_text, told_instead, told_rows
 from audit.measured import SCHEMA_VERSION, read_current
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
@@ -39,6 +40,7 @@ def ledger(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any
     """The text of docs/ledger.md; results : data set, file ("sensitivity") to what it holds; what is not there is
     not measured."""
     parts = [TITLE, "## Decisions\n", owners_text(decisions), effects_text(results), decision_table(decisions, results)]
+    parts += ["## Alternatives\n", alternatives_list(decisions)]
     if reasons := reasons_list(decisions):
         parts += ["## Not measured\n", reasons]
     parts += ["## Controls\n", controls_text(results)]
@@ -56,8 +58,10 @@ def effects_text(results: Mapping[str, Mapping[str, Any]]) -> str:
     """How the measured columns are to be read, and what they are of."""
     lines = [
         "Measured: what the port's mAP, in percent, changes by where that one decision is taken otherwise and all",
-        "others stay, with a 95 % interval by bootstrap over test photographs and seeds, both paired. Ours always, the",
-        "baselines where they move. A question mark: too few seeds stand behind it to say anything.",
+        "others stay, with a 95 % interval by bootstrap over test photographs and seeds, both paired. An alternative",
+        "that cannot be changed alone says [below](#alternatives) what changes with it. Ours always, the baselines",
+        "where they move. A question mark: too few seeds stand behind it to say anything. Identical: decision values",
+        "and labels are byte for byte those of the base, while 0 is a difference that was measured.",
     ]
     for name in NAMES:
         if found := results.get(name, {}).get("sensitivity"):
@@ -93,8 +97,9 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
             told.append(f"`{one.name}` {NOT_MEASURED} ([why](#not-measured))")
         elif entry is None:
             told.append(f"`{one.name}` {NOT_MEASURED}")
-        elif "reason" in entry:
-            told.append(f"`{one.name}` {NOT_MEASURED}: {entry['reason']}")
+        elif instead := told_instead(entry):
+            why_not = "reason" in entry and not entry.get("failed")
+            told.append(f"`{one.name}` {NOT_MEASURED}: {instead}" if why_not else f"`{one.name}` {instead}")
         else:
             effects = entry["effect"]
             rows = [f"{ROW_NAMES[row]} {effect_text(effects[row])}" for row in told_rows(effects)]
@@ -102,8 +107,13 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
     return "; ".join(told)
 
 
+def alternatives_list(decisions: Sequence[Decision]) -> str:
+    """What each alternative's name stands for."""
+    return "".join(f"- {one.decision} `{one.name}`: {one.told}.\n" for d in decisions for one in d.alternatives)
+
+
 def reasons_list(decisions: Sequence[Decision]) -> str:
-    """Why no data can tell an alternative's effect."""
+    """Why alternatives are not measured, whatever the data."""
     lines = [
         f"- {one.decision} `{one.name}` ({one.what}): {one.reason}."
         for d in decisions
@@ -174,19 +184,27 @@ def stale(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]
             problems.append(
                 f"docs/results/{name}/sensitivity.json has alternatives that audit/decisions/decisions.toml lacks"
             )
+        for path, file, command in (
+            (f"{name}/table2.json", "table2", "make grid render"),
+            (f"{name}.json", "compare", "make compare results"),
+        ):
+            if file in files and not elsewhere.agrees(file, files):
+                problems.append(
+                    f"docs/results/{path}, which `{command}` writes, is of another run than {name}/ otherwise"
+                )
     return problems
 
 
 def unmeasured(decisions: Sequence[Decision], results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """The alternatives that can be measured and of which a data set's sensitivity.json has neither a figure nor why
-    there is none."""
+    the data offer none; that a run failed is no such reason."""
     problems = []
     for name, found in ((name, files["sensitivity"]) for name, files in results.items() if "sensitivity" in files):
         profile = found["subject"]["profile"]
         answered = {
             (entry["decision"], entry["alternative"], entry["what"])
             for entry in found["entries"]
-            if entry.get("effect") or entry.get("reason")
+            if entry.get("effect") or (entry.get("reason") and not entry.get("failed"))
         }
         lacking = [
             f"{one.decision} {one.name}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from audit.decisions.cluster import run_all, say
 from audit.decisions.decisions import Alternative, read_decisions
-from audit.decisions.effects import Bootstrap, effect_text, measured
+from audit.decisions.effects import Bootstrap, effect_text, measured, told_instead
 from audit.decisions.otherwise.changes import CHANGES
 from audit.decisions.variants import FOLDER, Variant, prepare
 from audit.measured import stamp
@@ -37,13 +37,15 @@ class Plan:
     """What is to be measured.
 
     bases : the unchanged run of each seed. variants : of each alternative that can be measured its run of each seed.
-    reasons : of each other, why it is not measured. named : the alternatives that were asked for; the rest is only
-    gathered where it is finished.
+    reasons : of each other, why it is not measured. failed : those of them that a run of this program is to blame for,
+    and not the data or the specification. named : the alternatives that were asked for; the rest is only gathered where
+    it is finished.
     """
 
     bases: list[Variant]
     variants: dict[Alternative, list[Variant]] = field(default_factory=dict)
     reasons: dict[Alternative, str] = field(default_factory=dict)
+    failed: set[Alternative] = field(default_factory=set)
     named: set[Alternative] = field(default_factory=set)
 
     def runs(self) -> list[Variant]:
@@ -94,7 +96,7 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
     plan = Plan([Variant(root, seed) for seed in range(1, seeds + 1)])
     for base in plan.bases:
         prepare(base)
-    profile = RunFolder(root / "torch").spec["profile"].partition(",")[0]
+    spec = RunFolder(root / "torch").spec
     every = [one for decision in read_decisions() for one in decision.alternatives if not one.elsewhere]
     asked = [one for one in every if not only or one.decision in only]
     plan.named |= {one for one in every if one in asked or one.folder in map(used, asked)}
@@ -104,20 +106,22 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
             plan.reasons[one] = one.reason
         elif one.headline:
             plan.variants[one] = plan.bases
-        elif one.profile not in ("", profile):
-            plan.reasons[one] = f"its sizes are those of the profile {one.profile}"
+        elif unfit := one.fits(spec):
+            plan.reasons[one] = unfit
         elif one in plan.named or all(variant.run.path.is_dir() for variant in variants):
             try:
                 reason = next(filter(None, map(prepare, variants)), "")
             except UserError as error:
                 reason = str(error).replace(f"{root}/", "")
+                plan.failed.add(one)
             if reason:
                 plan.reasons[one] = reason
             else:
                 plan.variants[one] = variants
-    reasons = {one.folder: reason for one, reason in plan.reasons.items()}
-    for one in [one for one in plan.variants if used(one) in reasons]:
-        plan.reasons[one] = reasons[used(one)]
+    lacking = {one.folder: one for one in plan.reasons}
+    for one, other in [(one, lacking[used(one)]) for one in plan.variants if used(one) in lacking]:
+        plan.reasons[one] = plan.reasons[other]
+        plan.failed |= {one} if other in plan.failed else set()
         del plan.variants[one]
     return plan
 
@@ -140,7 +144,8 @@ def gathered(root: Path, plan: Plan, failed: Mapping[Variant, str]) -> dict[str,
             say(f"{FOLDER}: {one.folder}: bootstrap")
             found = measured(bootstrap, plan.variants[one], plan.bases, one.headline)
         elif one in plan.named or one in plan.reasons:
-            found = {"reason": reason}
+            failed_here = one in plan.failed or one not in plan.reasons
+            found = {"reason": reason, **({"failed": True} if failed_here else {})}
         else:
             continue
         entries.append({"decision": one.decision, "alternative": one.name, "what": one.told, **found})
@@ -171,13 +176,14 @@ def table(found: Mapping[str, Any]) -> str:
     measured_rows = [
         [entry["decision"], entry["alternative"], *(effect_text(entry["effect"][row]) for row in ROWS)]
         for entry in found["entries"]
-        if "effect" in entry
+        if not told_instead(entry)
     ]
     base = ["base", "mAP", *(number(found["base"][row]) for row in ROWS)]
     text = markdown_table(["decision", "alternative", *(ROW_NAMES[row] for row in ROWS)], [base, *measured_rows], 2)
     for entry in found["entries"]:
-        if "reason" in entry:
-            text += f"{entry['decision']} {entry['alternative']}: not measured: {entry['reason']}\n"
+        if instead := told_instead(entry):
+            how = "not measured: " if "reason" in entry and not entry.get("failed") else ""
+            text += f"{entry['decision']} {entry['alternative']}: {how}{instead}\n"
     return text
 
 

@@ -1,6 +1,6 @@
 """What the runs say of the paper, as parts of the report: claims, decisions and controls."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -9,7 +9,7 @@ from audit.claims.claims import Claim, claims
 from audit.claims.optional import finite
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision
-from audit.decisions.effects import told_rows
+from audit.decisions.effects import told_instead, told_rows
 from audit.page import charts
 from audit.page.paper_parts import own_table2
 from audit.page.subject import Subject
@@ -105,10 +105,11 @@ def effects(decisions: Sequence[Decision], found: Mapping[str, Any] | None) -> E
     rows: Effects = {}
     for one in (one for decision in decisions for one in decision.alternatives if not one.elsewhere):
         entry = entry_of(found, one)
-        if effect := entry.get("effect"):
+        instead, effect = one.reason or told_instead(entry), entry.get("effect")
+        if effect and not instead:
             rows[one] = [[words(ROW_NAMES[row]), *interval(effect[row])] for row in told_rows(effect)]
         else:
-            rows[one] = [no_effect(one.reason or entry.get("reason", ""))]
+            rows[one] = [no_effect(instead)]
     return rows
 
 
@@ -121,11 +122,13 @@ def decision_rows(
     decisions: Sequence[Decision],
     results: Mapping[str, Effects],
     files: Mapping[str, Mapping[str, Any]],
+    local: Mapping[str, Callable[[str], str]],
 ) -> list[list[Cell]]:
     """A row an alternative, run and row of Table 1 that moves.
 
     Where no run has an effect, and all for one reason, one row is of every run. results : of a run or more, each to its
-    `effects`. files : run to what `audit.decisions.elsewhere` asks.
+    `effects`. files : run to what `audit.decisions.elsewhere` asks. local : run to what makes a text's commands the
+    run's own.
     """
     rows = []
     for decision, one in ((each, one) for each in decisions for one in each.alternatives):
@@ -133,7 +136,8 @@ def decision_rows(
         if one.elsewhere:
             command = elsewhere.ELSEWHERE[one.elsewhere][1]
             for name, found in files.items():
-                phrase = elsewhere.told(one.elsewhere, found) or f"not measured yet: `{command}` does it"
+                missing = local[name](f"not measured yet: `{command}` does it")
+                phrase = elsewhere.told(one.elsewhere, found) or missing
                 rows.append([*about, words(name), *no_effect(phrase)])
             continue
         told = {name: found[one] for name, found in results.items()}
@@ -146,8 +150,8 @@ def decision_rows(
 
 def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -> Part:
     """Every decision with its alternatives, and what each does to mAP on each run."""
-
     files = {one.name: files_of(one) for one in subjects}
+    local = {one.name: one.local for one in subjects}
 
     def read(found: dict[str, Any], where: str, name: str) -> tuple[Effects, dict[str, charts.Span], str]:
         return effects(decisions, found), forest_lines(found), measured_note(name, found, where)
@@ -156,12 +160,12 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
     measured = {name: made for name, (made, _) in told.items() if made is not None}
     lacking = {name: why for name, (made, why) in told.items() if made is None}
     results = {name: measured[name][0] if name in measured else effects(decisions, None) for name in told}
+    rows = decision_rows(decisions, results, files, local)
     head = ["no.", "subject", "taken", "why", "alternative", "run", "row", *INTERVAL_HEAD]
     counts = {owner: sum(decision.of == owner for decision in decisions) for owner in OWNERS}
     notes = [f"{len(decisions)} decisions: " + ", ".join(f"{n} {OWNERS[o]}" for o, n in counts.items() if n) + "."]
     notes += [note for _, _, note in measured.values()]
     missing = " ".join(f"{name}: {why}." for name, why in lacking.items())
-    rows = decision_rows(decisions, results, files)
     ledger = Table("decision-ledger", "Decisions, alternatives and their effect on mAP (percent)", head, rows, 5)
     body: list[list[Chart | Table]] = [[ledger]]
     if panels := {name: lines for name, (_, lines, _) in measured.items() if lines}:
@@ -174,12 +178,12 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
 def files_of(subject: Subject) -> dict[str, Any]:
     """What `audit.decisions.elsewhere` asks of a run; what is missing, malformed or of another run is left out, and its
     own part of the page says so."""
-    controls, _ = subject.measured("controls", lambda found, where: found)
+    measured = {file: subject.measured(file, lambda found, where: found)[0] for file in ("controls", "sensitivity")}
     try:
         table2 = own_table2(subject, dict)
     except UserError:
         table2 = None
-    return {"controls": controls, "table2": table2, "compare": subject.comparison}
+    return {**measured, "table2": table2, "compare": subject.comparison}
 
 
 def entry_of(found: Mapping[str, Any] | None, one: Alternative) -> Mapping[str, Any]:
@@ -191,8 +195,8 @@ def entry_of(found: Mapping[str, Any] | None, one: Alternative) -> Mapping[str, 
 
 
 def forest_lines(found: Mapping[str, Any] | None) -> dict[str, charts.Span]:
-    """The effects on Ours, a line an alternative that was measured."""
-    entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry]
+    """The effects on Ours, a line an alternative that was measured and in which something differs."""
+    entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry and not told_instead(entry)]
     return {f"{e['decision']} {e['alternative']}": span(e["effect"]["ours"]) for e in entries}
 
 

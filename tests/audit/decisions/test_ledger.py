@@ -94,6 +94,33 @@ def test_an_effect_of_an_alternative_that_was_something_else_is_not_shown():
     ]
 
 
+def test_an_identical_alternative_is_not_told_as_0_and_a_failure_is_told_as_one():
+    zero = {row: judged(0, 0, 0) for row in ("baseline_hr", "baseline_lr", "ours")}
+    still = {**SENSITIVITY["entries"][0], "effect": zero}
+    failed = {**SENSITIVITY["entries"][1], "reason": "k-means fell over", "failed": True}
+    text = ledger(DECISIONS, {"embedded": {"sensitivity": {**SENSITIVITY, "entries": [still, failed]}}})
+    assert "| `twice` Ours 0; `turned` failed: k-means fell over |" in text
+    text = ledger(DECISIONS, {"embedded": {"sensitivity": {**SENSITIVITY, "entries": [{**still, "identical": True}]}}})
+    assert "| `twice` identical: nothing differs on these data; `turned` not measured |" in text
+
+
+def test_what_an_alternative_is_stands_below_the_table():
+    text = ledger(DECISIONS, {})
+    assert "- D1 `twice`: two of it: svm.c=2.0.\n- D1 `turned`: the other way.\n- D2 `never`: what cannot be.\n" in text
+
+
+def test_what_another_command_left_of_another_run_is_stale():
+    remark = "Profile embedded, specification 0123; 5 trainval and 6 test images."
+    found = {**SENSITIVITY, "subject": {**SUBJECT, "remarks": [remark]}}
+    compared = {"spec_sha256": SPEC}
+    files = {"sensitivity": found, "table2": {"remarks": [remark]}, "compare": compared}
+    assert stale(DECISIONS, {"embedded": files}) == []
+    (problem,) = stale(DECISIONS, {"embedded": {**files, "table2": {"remarks": ["Profile embedded, specification 4"]}}})
+    assert problem.startswith("docs/results/embedded/table2.json, which `make grid render` writes, is of another run")
+    (problem,) = stale(DECISIONS, {"embedded": {**files, "compare": {"spec_sha256": "4"}}})
+    assert problem.startswith("docs/results/embedded.json, which `make compare results` writes, is of another run")
+
+
 def test_results_of_another_specification_or_a_shortened_run_are_stale():
     assert stale(DECISIONS, {"embedded": {"sensitivity": SENSITIVITY, "controls": CONTROLS}}) == []
     for changed in ({"spec_sha256": "0"}, {"subject": {**SUBJECT, "profile": "embedded, LIMIT=64"}}):
@@ -132,6 +159,7 @@ def test_an_alternative_that_can_be_measured_must_have_a_figure_or_a_reason_in_a
         ([reason], "D1 twice"),
         ([], "D1 twice, D1 turned"),
         ([{**figure, "what": "another"}, reason], "D1 twice"),
+        ([figure, {**reason, "failed": True}], "D1 turned"),
     ):
         results = {"embedded": {}, "caltech20-voc": {"sensitivity": {**SENSITIVITY, "entries": entries}}}
         assert unmeasured(only, results) == [f"docs/results/caltech20-voc/sensitivity.json has no figure for {lacking}"]

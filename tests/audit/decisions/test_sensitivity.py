@@ -117,7 +117,8 @@ def test_every_alternative_is_there_with_an_effect_or_a_reason(root, measured):
     assert "paper" in reasons["foreign"]
     assert found["made_from"] == made_from(RunFolder(root / "torch")) and found["schema_version"] == SCHEMA_VERSION
     assert found["seeds"] == [1, 2] and "A stand-in" in " ".join(found["subject"]["remarks"])
-    assert table(found).count("not measured") == len(reasons)
+    assert [name for (_, name), entry in entries.items() if entry.get("failed")] == ["listless"]
+    assert table(found).count("not measured") == len(reasons) - 1 and "D2 listless: failed: " in table(found)
 
 
 def test_maps_and_differences_are_those_of_the_runs(root, measured):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from audit.claims.claims import claims
-from audit.decisions import elsewhere
+from audit.decisions import effects, elsewhere
 from audit.decisions.decisions import read_decisions
 from audit.decisions.ledger import effects_cell
 from audit.page import charts, evidence, findings, outcome, paper_parts, report
@@ -344,7 +344,7 @@ def test_what_another_command_measured_stands_in_the_decisions_row(run):
     assert files["x"]["compare"]["sentence"] and files["x"]["controls"]["rows"]
     decisions = [decision for decision in read_decisions() if decision.number in ("D6", "D25")]
     results = {"x": findings.effects(decisions, None)}
-    rows = [row for row in findings.decision_rows(decisions, results, files) if row[5].text == "x"]
+    rows = [row for row in findings.decision_rows(decisions, results, files, {"x": str}) if row[5].text == "x"]
     told_ = {row[0].text: row[7].text for row in rows if "make" in row[7].text or "margin" in row[7].text}
     # The toy controls have none whose C is chosen, and the toy comparison has an interval.
     assert told_ == {
@@ -375,7 +375,7 @@ def test_the_rows_told_of_an_effect_are_those_of_the_ledger():
     # A baseline that moves in resamples alone is told, Ours always.
     effect = {"baseline_hr": still, "baseline_lr": {**still, "interval_95": [0.0, 0.4]}, "ours": still}
     found = {"entries": [{"decision": one.decision, "alternative": one.name, "what": one.told, "effect": effect}]}
-    rows = findings.decision_rows([decision], {"x": findings.effects([decision], found)}, {})
+    rows = findings.decision_rows([decision], {"x": findings.effects([decision], found)}, {}, {})
     told_ = [row[6].text for row in rows if row[4].text == one.told]
     assert told_ == ["Ours", "Baseline-LR"]
     assert effects_cell([one], {"sensitivity": found}) == f"`{one.name}` Ours 0, Baseline-LR 0 [+0.00, +0.40]"
@@ -389,7 +389,7 @@ def test_an_alternative_has_one_row_for_every_run_where_none_has_an_effect_and_a
     def rows(**runs):
         found = {run: entry and {"entries": [{**about, **entry}]} for run, entry in runs.items()}
         results = {run: findings.effects([decision], content) for run, content in found.items()}
-        made = [row for row in findings.decision_rows([decision], results, {}) if row[4].text == one.told]
+        made = [row for row in findings.decision_rows([decision], results, {}, {}) if row[4].text == one.told]
         return [[cell.text for cell in row[5:8]] for row in made]
 
     measured, failed = {"effect": {"ours": UNCERTAIN}}, {"reason": "it failed"}
@@ -399,6 +399,38 @@ def test_an_alternative_has_one_row_for_every_run_where_none_has_an_effect_and_a
     assert rows(x=measured, y=failed) == [["x", "Ours", "-2.00"], ["y", "-", "it failed"]]
     assert rows(x=measured, y=measured) == [["x", "Ours", "-2.00"], ["y", "Ours", "-2.00"]]
     assert rows(x=None) == [["x", "-", "not measured"]]
+
+
+def test_what_is_told_in_the_place_of_an_effect_is_told_of_each_run_and_not_drawn():
+    decision = next(decision for decision in read_decisions() if decision.alternatives[0].set)
+    one = decision.alternatives[0]
+    zero = {"difference": 0.0, "interval_95": [0.0, 0.0], "certain": True}
+    about = {"decision": one.decision, "alternative": one.name, "what": one.told}
+    same = {**about, "effect": dict.fromkeys(("baseline_hr", "baseline_lr", "ours"), zero), "identical": True}
+    results = {
+        "x": {"entries": [same]},
+        "y": {"entries": [{**about, "reason": "no memory", "failed": True}]},
+        "z": {"entries": [{**same, "identical": False}]},
+    }
+    found = {run: findings.effects([decision], content) for run, content in results.items()}
+    rows = findings.decision_rows([decision], found, {}, {})
+    told_ = {row[5].text: row[7].text for row in rows if row[4].text == one.told}
+    assert (told_["x"], told_["y"]) == (effects.IDENTICAL, "failed: no memory")
+    assert told_["z"] == "0"  # measured, and 0
+    assert [list(findings.forest_lines(found)) for found in results.values()] == [
+        [],
+        [],
+        [f"{one.decision} {one.name}"],
+    ]
+
+
+def test_the_command_that_measures_an_alternative_elsewhere_is_the_runs_own(run):
+    subject = read_subject(run)
+    decisions, files = read_decisions(), {"x": {}}
+    rows = findings.decision_rows(decisions, {"x": findings.effects(decisions, None)}, files, {"x": subject.local})
+    commands = [row[7].text for row in rows if row[7].text.startswith("not measured yet: ")]
+    targets = [("controls",), ("grid",), ("seeds", "compare"), ("seeds", "compare")]
+    assert sorted(commands) == sorted(f"not measured yet: `{subject.command(*them)}` does it" for them in targets)
 
 
 def test_every_claim_stands_in_the_ledger_with_its_evidence(page, reported):
