@@ -181,7 +181,7 @@ controls: torch-reproduce ## what else would reach the same mAP: the controls th
 	$(PY) -m audit.controls.controls '$(RUN)' --seeds $(SEEDS) --threads $(THREADS)
 
 sensitivity: torch-reproduce ## what each decision of the ledger does to mAP, by Dask (SCHEDULER=tcp://host:port for a cluster)
-	$(PY) -m audit.decisions.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
+	$(PY) -m audit.decisions.sensitivity '$(RUN)' --seeds $(SEEDS) $(if $(MEAN),--mean '$(MEAN)') $(if $(SCHEDULER),--scheduler '$(SCHEDULER)')
 
 ledger: $(VENV)/.ready ## write docs/ledger.md from the decisions and what the finished runs measured of them (MEASURED="name=run ...")
 	$(if $(strip $(MEASURED)),,$(info no run has been measured yet (`make controls sensitivity`): docs/results stays as it is))

@@ -11,6 +11,14 @@ class UserError(Exception):
         super().__init__(" ".join(message.splitlines()))  # other people's messages, quoted in ours, have several
 
 
+class InUse(UserError):
+    """Another process holds what is asked for; it may let go of it."""
+
+
+class TooFewImages(UserError):
+    """The data do not have the images that a specification asks for."""
+
+
 def run_command(main: Callable[[], int]) -> None:
     """Run a command line's `main` and exit with its status.
 

@@ -18,7 +18,7 @@ from types import ModuleType
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from experiment.artifacts import RunFolder, sha256_file, sha256_json
-from experiment.errors import UserError
+from experiment.errors import InUse, UserError
 from experiment.plan import Measure, announce
 from experiment.stage_writer import StageWriter, link_stage
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
@@ -158,7 +158,7 @@ def locked(path: Path) -> Iterator[None]:
         fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise UserError(f"{path} is in use by another run: wait for it, or choose RUN=") from None
+        raise InUse(f"{path} is in use by another run: wait for it, or choose RUN=") from None
     finally:
         os.close(folder)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.artifacts import read_json, sha256_file, sha256_json, write_json
-from experiment.errors import UserError, run_command
+from experiment.errors import TooFewImages, UserError, run_command
 from experiment.pipeline import fingerprint, locked
 from experiment.plan import count_images
 from experiment.spec import apply_override, check_together, read_profile, shorten
@@ -112,13 +112,13 @@ def images_before(limit: int, devkit: Path, index: dict[str, Any]) -> int:
 
 
 def check_clusters(values: dict[str, dict[str, Any]], devkit: Path) -> None:
-    """Raise `UserError` where k-means cannot make k clusters of the trainval images that there are.
+    """Raise `TooFewImages` where k-means cannot make k clusters of the trainval images that there are.
 
     A list that is missing or empty is left to the stage index, which says what is wrong with it.
     """
     k, n_trainval = values["clusters"]["k"], count_images(devkit, values["index"])["trainval"]
     if 0 < n_trainval < k:
-        raise UserError(
+        raise TooFewImages(
             f"clusters.k = {k} is more than the {n_trainval} trainval images of {devkit}: pass numbers up to that in "
             f'SET="clusters.k={n_trainval} transfer.n2={n_trainval}"'
         )

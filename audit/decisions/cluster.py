@@ -16,7 +16,7 @@ from pathlib import Path
 
 from dask.distributed import Client, Future, LocalCluster, as_completed
 
-from audit.decisions.variants import FOLDER, Variant, bring_up_to_date
+from audit.decisions.variants import FOLDER, PROGRAM, Variant, bring_up_to_date
 from experiment.errors import UserError
 from experiment.plan import time_text
 
@@ -91,12 +91,15 @@ def require_sight(client: Client, root: Path, scheduler: str) -> None:
     try:
         client.wait_for_workers(1, timeout=SECONDS_TO_CONNECT)
         seen = client.run(sees, str(root / "torch" / "spec.json"))
+        programs = client.run(program)
     except TimeoutError:
         raise UserError(f"{where} has no worker: start one") from None
     except ImportError as error:
         raise UserError(f"{where}: a worker lacks this program ({error}): start it with PYTHONPATH on it") from None
     if blind := [address for address, sight in seen.items() if not sight]:
         raise UserError(f"{where}: worker {blind[0]} does not see {root}: its machine must share this file system")
+    if other := [address for address, sha256 in programs.items() if sha256 != PROGRAM]:
+        raise UserError(f"{where}: worker {other[0]} began with another version of this program: start it again")
     # A process does one run at a time (variants.ONE_AT_A_TIME): its other threads would only wait.
     if wide := [address for address, threads in client.nthreads().items() if threads > 1]:
         raise UserError(f"{where}: worker {wide[0]} has several threads: start it with --nthreads 1")
@@ -105,6 +108,11 @@ def require_sight(client: Client, root: Path, scheduler: str) -> None:
 def sees(path: str) -> bool:
     """Whether a file is there, asked on a worker."""
     return Path(path).is_file()
+
+
+def program() -> str:
+    """The program that a worker began with."""
+    return PROGRAM
 
 
 def say(line: str) -> None:

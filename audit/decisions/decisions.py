@@ -1,5 +1,6 @@
 """What the paper leaves open: the decisions and their alternatives, read from audit/decisions/decisions.toml."""
 
+import copy
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.errors import UserError
-from experiment.spec import SCHEMA, read_profile
+from experiment.spec import SCHEMA, apply_override, read_profile
 
 DECISIONS = Path(__file__).parent / "decisions.toml"
 # Whose a decision is, and how it is told of several.
@@ -54,7 +55,15 @@ class Alternative:
         return f"{self.what}: {', '.join(self.set)}" if self.set else self.what
 
     def fits(self, spec: Mapping[str, Any]) -> str:
-        """Why its sizes would not be what they are called beside a run; "" where they are. spec : the run's."""
+        """Why it would not be what it is called beside a run: the run has it already, or other sizes; "" where it is.
+
+        spec : the run's.
+        """
+        changed = copy.deepcopy(spec["values"])
+        for override in self.set:
+            apply_override(changed, {}, override)
+        if self.set and changed == spec["values"]:
+            return "the run takes it so already"
         profile, _, limit = spec["profile"].partition(", ")
         if self.profile not in ("", profile):
             return f"its sizes are those of the profile {self.profile}"

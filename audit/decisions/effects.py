@@ -19,7 +19,7 @@ from experiment.stages import ROWS
 if TYPE_CHECKING:  # the report, which asks no run for anything, need not wait for PyTorch
     from audit.decisions.variants import Variant
 
-IDENTICAL = "identical: nothing differs on these data"
+IDENTICAL = "identical: nothing differs"
 
 
 class Bootstrap:

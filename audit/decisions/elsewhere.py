@@ -10,6 +10,7 @@ from typing import Any
 
 from audit.decisions.effects import effect_text
 from experiment.artifacts import sha256_json
+from experiment.errors import UserError
 from experiment.spec import read_profile
 from paper.published import PERCENT
 from paper.text import number
@@ -77,18 +78,20 @@ def told(name: str, found: Found) -> str:
     file, _, phrase = ELSEWHERE[name]
     try:
         return phrase(found) if found.get(file) and agrees(file, found) else ""
-    except (LookupError, TypeError, ValueError, AttributeError):
+    except (UserError, LookupError, TypeError, ValueError, AttributeError):
         return ""
 
 
 def agrees(file: str, found: Found) -> bool:
-    """Whether a file is of the run that sensitivity.json is of, or controls.json where that is not there, as far as
-    both say what they are of."""
+    """Whether a file is of the run that sensitivity.json is of, or controls.json where that is not there: whether they
+    agree in all that both say of it, which must be something. Where neither is there, it stands alone."""
+    beside = found.get("sensitivity") or found.get("controls")
     try:
-        one, other = (about(content) for content in (found[file], found.get("sensitivity") or found.get("controls")))
-        return all(
+        one, other = about(found[file]), about(beside)
+        common = one.keys() & other.keys()
+        return (bool(common) or not beside) and all(
             math.isclose(one[key], other[key], abs_tol=ROUNDING) if key in BASELINES else one[key] == other[key]
-            for key in one.keys() & other.keys()
+            for key in common
         )
     except (LookupError, TypeError, ValueError, AttributeError):
         return False

@@ -67,11 +67,18 @@ class Plan:
 
 
 def sensitivity(
-    root: Path, seeds: int = LEAST_SEEDS, only: Sequence[str] = (), scheduler: str = "", workers: int = 0
+    root: Path,
+    seeds: int = LEAST_SEEDS,
+    only: Sequence[str] = (),
+    scheduler: str = "",
+    workers: int = 0,
+    mean: Path | None = None,
 ) -> tuple[dict[str, Any], int]:
-    """Bring the runs up to date and gather RUN/sensitivity/sensitivity.json; beside it, how many could not be run.
+    """Bring the runs up to date and gather RUN/sensitivity/sensitivity.json; beside it, how many runs or alternatives
+    failed.
 
-    only : run the alternatives of these decisions ("D1") alone; of the others, what is finished is gathered.
+    only : run the alternatives of these decisions ("D1") alone; of the others, what is finished is gathered. mean : the
+    mean file, for D2.
 
     Raises `UserError` where RUN/torch is not finished, its devkit or weights are gone, or a base cannot be run.
     """
@@ -79,7 +86,7 @@ def sensitivity(
     (root / FOLDER).mkdir(exist_ok=True)
     with locked(root / FOLDER):
         source = stamp(RunFolder(root / "torch"))  # before the runs: it may change while they go on
-        plan = planned(root, seeds, only)
+        plan = planned(root, seeds, only, mean)
         left = [variant for variant in plan.runs() if not variant.is_finished()]
         say(f"{FOLDER}: {len(plan.runs())} runs, {len(plan.runs()) - len(left)} are up to date")
         failed = run_all({variant: plan.forerunners(variant) for variant in left}, scheduler, workers)
@@ -88,10 +95,10 @@ def sensitivity(
                 raise UserError(f"{base.run.path}: the base of seed {base.seed} cannot be run: {failed[base]}")
         found = {**gathered(root, plan, failed), **source}
         write_json(root / FOLDER / FILE, found)
-    return found, sum(map(bool, failed.values()))
+    return found, sum(map(bool, failed.values())) + len(plan.failed & plan.named)
 
 
-def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
+def planned(root: Path, seeds: int, only: Sequence[str], mean: Path | None = None) -> Plan:
     """Resolve the bases, the alternatives of the decisions `only` (of all where it is empty), and those run before."""
     plan = Plan([Variant(root, seed) for seed in range(1, seeds + 1)])
     for base in plan.bases:
@@ -110,7 +117,7 @@ def planned(root: Path, seeds: int, only: Sequence[str]) -> Plan:
             plan.reasons[one] = unfit
         elif one in plan.named or all(variant.run.path.is_dir() for variant in variants):
             try:
-                reason = next(filter(None, map(prepare, variants)), "")
+                reason = next(filter(None, (prepare(variant, mean) for variant in variants)), "")
             except UserError as error:
                 reason = str(error).replace(f"{root}/", "")
                 plan.failed.add(one)
@@ -196,6 +203,7 @@ def main() -> int:
     )
     parser.add_argument("--only", nargs="+", default=[], metavar="D1", help="run these decisions' alternatives alone")
     parser.add_argument("--scheduler", default="", metavar="tcp://host:port", help="a Dask cluster on this file system")
+    parser.add_argument("--mean", type=Path, help="the mean file, for the alternative of D2 that takes it")
     parser.add_argument("--workers", type=int, default=0, help="processes on this machine (default: one a core)")
     arguments = parser.parse_args()
     known = [decision.number for decision in read_decisions()]
@@ -206,7 +214,12 @@ def main() -> int:
     if arguments.seeds < 1 or arguments.workers < 0:
         raise UserError("--seeds must be 1 or more, and --workers 0 or more")
     found, failed = sensitivity(
-        arguments.run.absolute(), arguments.seeds, arguments.only, arguments.scheduler, arguments.workers
+        arguments.run.absolute(),
+        arguments.seeds,
+        arguments.only,
+        arguments.scheduler,
+        arguments.workers,
+        arguments.mean,
     )
     print(table(found), end="")
     return 1 if failed else 0

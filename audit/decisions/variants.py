@@ -7,16 +7,18 @@ reach is taken over from the base of the same seed.
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from audit.beside import resolve_beside
 from audit.decisions.decisions import Alternative
 from audit.decisions.derive import derive, photographs_of
 from audit.decisions.otherwise.changes import CHANGES, Change, Place
-from experiment.artifacts import RunFolder
-from experiment.errors import UserError
+from experiment.artifacts import RunFolder, sha256_file, sha256_json
+from experiment.errors import InUse, TooFewImages, UserError
 from experiment.pipeline import main as run_stages
 from experiment.stages import SPLITS, STAGES
 from paper.cells import CELL_STAGES, up_to_date
@@ -29,6 +31,19 @@ SEEDLESS = ("index", "images", "features")
 LOG = "log.txt"  # beside a run: what its stages said
 # A run sets its process's threads and standard error, and its change replaces functions of the whole process.
 ONE_AT_A_TIME = threading.Lock()
+PATIENCE = 600.0  # seconds
+
+
+def program_sha256() -> str:
+    """sha256 of all code that a run's stages may execute, as it is on the disk now."""
+    root = Path(__file__).resolve().parents[2]
+    folders = ("audit/controls", "audit/decisions", "experiment", "paper", "torch_impl")
+    files = sorted(path for folder in folders for path in (root / folder).rglob("*.py"))
+    return sha256_json({str(path.relative_to(root)): sha256_file(path) for path in files})
+
+
+# As it was when this process imported it. A stage's key has the code on the disk, which must be what runs.
+PROGRAM = program_sha256()
 
 
 @dataclass(frozen=True)
@@ -100,10 +115,11 @@ class Variant:
         return photographs_of(self.derived) if self.alternative and self.alternative.devkit else None
 
 
-def prepare(variant: Variant) -> str:
+def prepare(variant: Variant, mean: Path | None = None) -> str:
     """Derive the devkit where there is one to derive, and write the run's spec.json and prototxts.
 
-    Returns "", or why the alternative cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit
+    mean : the mean file, for an alternative that takes it and a base that does not. Returns "", or why the alternative
+    cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit
     or its weights are gone.
     """
     base, devkit = RunFolder(variant.root / "torch"), None
@@ -115,7 +131,10 @@ def prepare(variant: Variant) -> str:
         if reason := derive(variant.alternative.devkit, source, names, devkit, index["limit"]):
             return reason
         overrides.append("index.limit=0")  # what is left of it is there already, and a photograph may be several
-    resolve_beside(base, variant.run.path, variant.seed, overrides, devkit)
+    try:
+        resolve_beside(base, variant.run.path, variant.seed, overrides, devkit, mean)
+    except TooFewImages as reason:
+        return str(reason)
     return ""
 
 
@@ -124,9 +143,13 @@ def bring_up_to_date(variant: Variant, *before: str) -> str:
 
     before : what this function returned for the runs that stages are taken over from; where one could not be run,
     neither is this one. All but a `UserError` is raised. Its stages' lines go to a file beside the run.
+
+    A worker that the scheduler has lost may go on for a while; it is waited for, as long as `PATIENCE`.
     """
     if failed := next(filter(None, before), ""):
         return failed
+    if program_sha256() != PROGRAM:
+        return "the program was changed since this process began: run the command again"
     with ONE_AT_A_TIME, open(variant.run.path.parent / LOG, "a", encoding="utf-8") as log:
         try:
             for stage in CELL_STAGES:
@@ -134,10 +157,23 @@ def bring_up_to_date(variant: Variant, *before: str) -> str:
                 reuse = ["--reuse", str(taken.path)] if taken else []
                 arguments = [str(variant.run.path), *reuse, "--threads", "1", "--only", stage]
                 with contextlib.redirect_stderr(log), variant.changed(stage) as found:
-                    run_stages("torch", MODULES, found, arguments, before=set_threads)
+                    patiently(partial(run_stages, "torch", MODULES, found, arguments, before=set_threads))
         except UserError as error:
             return str(error).replace(f"{variant.root}/", "")
     return ""
+
+
+def patiently(run: Callable[[], object]) -> None:
+    """Run, and again while another process holds the run. Raises `InUse` where it does not let go of it."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        try:
+            run()
+            return
+        except InUse:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(PATIENCE / 60)
 
 
 def source_of(variant: Variant, stage: str) -> RunFolder | None:

@@ -38,12 +38,13 @@ def read(file: Path, layout: Layout) -> Descendant:
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ):  # torch lets its parsers' own errors through, whatever the damage makes them, and advises its users
+    except OSError as error:
+        raise UserError(f"{file} cannot be read ({error.strerror or error}): {REMEDY}") from None
+    except Exception as error:
+        # torch lets its parsers' own errors through, whatever the damage makes of them, and gives advice of its own.
         raise UserError(
-            f"{file} is no whole file of tensors alone: it is damaged, in another format, or holds code, which is not "
-            f"run: {REMEDY}"
+            f"{file} is no whole file of tensors alone ({type(error).__name__}): it is damaged, in another format, or "
+            f"holds code, which is not run: {REMEDY}"
         ) from None
     if not isinstance(state, dict) or not all(isinstance(name, str) for name in state):
         raise UserError(f"{file} is no state_dict, tensors by name: {REMEDY}")

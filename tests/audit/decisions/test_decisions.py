@@ -119,6 +119,7 @@ PLAIN = Alternative("D1", "plain", "a value of its own", set=("svm.tolerance=0.0
         (TENTH, spec_of(profile="paper", limit=64), ""),
         (TENTH, spec_of("svm.c=2.0"), "the run has another svm.c than the profile embedded"),
         (PLAIN, spec_of("svm.tolerance=0.01", profile="paper"), ""),
+        (PLAIN, spec_of("svm.tolerance=0.001"), "the run takes it so already"),
     ],
 )
 def test_an_alternatives_sizes_fit_a_run_that_has_the_profiles_own_values(one, spec, reason):

@@ -124,3 +124,14 @@ def test_what_is_of_another_run_is_not_told(name, file, change):
 )
 def test_a_malformed_file_tells_nothing(name, content):
     assert told(name, {**FOUND, ELSEWHERE[name][0]: content}) == ""
+
+
+def test_a_file_that_says_nothing_of_its_run_is_not_told_beside_another():
+    silent = {key: value for key, value in FOUND["table2"].items() if key not in ("remarks", "baselines")}
+    assert told("by_split", {**FOUND, "table2": silent}) == ""
+    assert told("by_split", {"table2": silent}) != ""  # there is nothing that it could contradict
+
+
+def test_a_profile_that_is_none_costs_the_figure_and_nothing_else():
+    foreign = {**FOUND["sensitivity"], "subject": {"profile": "nosuch", "remarks": [REMARK]}}
+    assert told("by_split", {**FOUND, "sensitivity": foreign}) == ""

@@ -101,7 +101,7 @@ def test_an_identical_alternative_is_not_told_as_0_and_a_failure_is_told_as_one(
     text = ledger(DECISIONS, {"embedded": {"sensitivity": {**SENSITIVITY, "entries": [still, failed]}}})
     assert "| `twice` Ours 0; `turned` failed: k-means fell over |" in text
     text = ledger(DECISIONS, {"embedded": {"sensitivity": {**SENSITIVITY, "entries": [{**still, "identical": True}]}}})
-    assert "| `twice` identical: nothing differs on these data; `turned` not measured |" in text
+    assert "| `twice` identical: nothing differs; `turned` not measured |" in text
 
 
 def test_what_an_alternative_is_stands_below_the_table():

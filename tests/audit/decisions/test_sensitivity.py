@@ -14,7 +14,7 @@ import pytest
 import torch
 from dask.distributed import LocalCluster
 
-from audit.decisions import cluster
+from audit.decisions import cluster, variants
 from audit.decisions import sensitivity as command
 from audit.decisions.decisions import Alternative, Decision
 from audit.decisions.effects import Bootstrap, effect, effect_text
@@ -23,6 +23,7 @@ from audit.decisions.variants import FOLDER, Variant
 from audit.measured import SCHEMA_VERSION, made_from
 from compare.end_to_end import LEAST_SEEDS
 from experiment.artifacts import RunFolder, read_json
+from experiment.pipeline import locked
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
@@ -37,6 +38,7 @@ from torch_impl.metrics import ap_11point
 SEEDS = 2
 SVM = Alternative("D1", "svm", "another C", set=("svm.c=0.5",))
 LONG = Alternative("D1", "long", "a longer training", set=("transfer.max_iter=1500", "transfer.n1=5"))
+TOO_MANY = Alternative("D2", "too_many", "more clusters than images", set=("clusters.k=25", "transfer.n2=25"))
 LISTLESS = Alternative("D2", "listless", "a list that is not there", set=("index.trainval=nowhere",))
 ORDER = Alternative("D2", "order", "another order", devkit="shuffled")
 TURNED = Alternative("D2", "turned", "upright", devkit="upright")
@@ -45,7 +47,7 @@ FOREIGN = Alternative("D3", "foreign", "another profile's", set=("svm.c=3.0",), 
 LATER = Alternative("D3", "later", "not asked for yet", set=("svm.c=4.0",))
 pytestmark = pytest.mark.slow  # workers are processes, which import all that the port needs
 
-GROUPS = {"D1": (SVM, LONG), "D2": (LISTLESS, ORDER, TURNED), "D3": (NEVER, FOREIGN, LATER)}
+GROUPS = {"D1": (SVM, LONG), "D2": (TOO_MANY, LISTLESS, ORDER, TURNED), "D3": (NEVER, FOREIGN, LATER)}
 ASKED = ["D1", "D2"]
 
 
@@ -111,8 +113,9 @@ def test_every_alternative_is_there_with_an_effect_or_a_reason(root, measured):
         (one.decision, one.name) for them in GROUPS.values() for one in them if one is not LATER
     ]  # in their order; what was not asked for is not there
     reasons = {name: entry["reason"] for (_, name), entry in entries.items() if "reason" in entry}
-    assert set(reasons) == {"listless", "turned", "never", "foreign"}
+    assert set(reasons) == {"too_many", "listless", "turned", "never", "foreign"}
     assert "nowhere.txt is missing" in reasons["listless"] and failed == SEEDS
+    assert "clusters.k = 25 is more than the 24 trainval images" in reasons["too_many"]
     assert reasons["turned"] == "no photograph has an EXIF orientation" and reasons["never"] == "nobody can"
     assert "paper" in reasons["foreign"]
     assert found["made_from"] == made_from(RunFolder(root / "torch")) and found["schema_version"] == SCHEMA_VERSION
@@ -189,6 +192,52 @@ def test_a_cluster_that_is_not_there_is_named(monkeypatch, root):
     monkeypatch.setattr(cluster, "SECONDS_TO_CONNECT", 1)
     with user_error("tcp://127.0.0.1:9", "does not answer"):
         cluster.run_all({Variant(root, 1): []}, "tcp://127.0.0.1:9")
+
+
+def test_a_worker_that_began_with_another_program_is_refused(root, monkeypatch):
+    monkeypatch.setattr(cluster, "PROGRAM", "what a worker does not have")
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address="127.0.0.1:0", memory_limit=None) as own,
+        user_error(own.scheduler_address, "another version of this program"),
+    ):
+        cluster.run_all({Variant(root, 1): []}, own.scheduler_address)
+
+
+def test_nothing_is_run_by_a_process_whose_program_has_changed_on_the_disk(root, measured, monkeypatch):
+    monkeypatch.setattr(variants, "program_sha256", lambda: "another")
+    assert "was changed since this process began" in variants.bring_up_to_date(Variant(root, 1, SVM))
+
+
+def test_a_run_that_a_lost_worker_still_holds_is_waited_for(root, measured, monkeypatch):
+    monkeypatch.setattr(variants, "PATIENCE", 30.0)
+    one = Variant(root, 1, SVM)
+    held, let_go = threading.Event(), threading.Event()
+
+    def hold():
+        with locked(one.run.path):
+            held.set()
+            let_go.wait(30)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    held.wait(30)
+    threading.Timer(0.7, let_go.set).start()
+    assert variants.bring_up_to_date(one) == "" and let_go.is_set()
+    holder.join()
+    monkeypatch.setattr(variants, "PATIENCE", 0.0)
+    with locked(one.run.path):
+        assert "is in use by another run" in variants.bring_up_to_date(one)
+
+
+def test_a_process_does_one_run_at_a_time(root, measured):
+    """Else the second would be made by what the first has replaced."""
+    finished = threading.Event()
+    with variants.ONE_AT_A_TIME:
+        other = threading.Thread(target=lambda: (variants.bring_up_to_date(Variant(root, 1, SVM)), finished.set()))
+        other.start()
+        assert not finished.wait(1)
+    assert finished.wait(60)
+    other.join()
 
 
 def test_workers_of_several_threads_are_refused(root):
