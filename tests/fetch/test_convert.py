@@ -306,8 +306,8 @@ def test_a_pth_that_cannot_be_loaded_is_told_in_our_own_words(tmp_path):
     with pytest.raises(UserError) as error:
         pytorch.read(tmp_path / "hostile.pth", None)
     said = (
-        "is no whole file of tensors alone (UnpicklingError): it is damaged, in another format, or holds code, which is "
-        "not run"
+        "is no whole file of tensors alone (UnpicklingError): it is damaged, in another format, or holds code, "
+        "which is not run"
     )
     assert str(error.value) == f"{tmp_path / 'hostile.pth'} {said}: {pytorch.REMEDY}"
 
