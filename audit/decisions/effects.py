@@ -144,6 +144,16 @@ def told_rows(effects: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return [row for row in reversed(ROWS) if row == "ours" or row in moving]
 
 
+def chance_text(entries: Sequence[Mapping[str, Any]]) -> str:
+    """How many intervals of Ours leave 0 out, and how many would by chance; entries : those of sensitivity.json."""
+    intervals = [e["effect"]["ours"]["interval_95"] for e in entries if "effect" in e and not told_instead(e)]
+    apart = sum(low > 0 or high < 0 for low, high in intervals)
+    return (
+        f"Of {len(intervals)} intervals of Ours {apart} leave 0 out; were no alternative of any effect, about "
+        f"{len(intervals) / 20:.0f} would."
+    )
+
+
 def told_instead(entry: Mapping[str, Any]) -> str:
     """What is told of an alternative in the place of its effect: why there is none, or that nothing differs; "" where
     there is an effect to tell. entry : of sensitivity.json; "failed" in it says that the run is to blame, and not that

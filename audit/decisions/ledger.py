@@ -13,7 +13,7 @@ from typing import Any
 from audit.controls.text import mean_text
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.effects import effect_text, told_instead, told_rows
+from audit.decisions.effects import chance_text, effect_text, told_instead, told_rows
 from audit.measured import SCHEMA_VERSION, read_current
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
@@ -68,7 +68,8 @@ def effects_text(results: Mapping[str, Mapping[str, Any]]) -> str:
             base = ", ".join(f"{ROW_NAMES[row]} {number(found['base'][row])}" for row in ROWS)
             lines += [
                 "",
-                f"`{name}`, {count_of(found['seeds'], 'seed')}: {base}. {' '.join(found['subject']['remarks'])}",
+                f"`{name}`, {count_of(found['seeds'], 'seed')}: {base}. {chance_text(found['entries'])} "
+                f"{' '.join(found['subject']['remarks'])}",
             ]
     return "\n".join(lines) + "\n"
 

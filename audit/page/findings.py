@@ -9,7 +9,7 @@ from audit.claims.claims import Claim, claims
 from audit.claims.optional import finite
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision
-from audit.decisions.effects import told_instead, told_rows
+from audit.decisions.effects import chance_text, told_instead, told_rows
 from audit.page import charts
 from audit.page.paper_parts import own_table2
 from audit.page.subject import Subject
@@ -218,7 +218,7 @@ def measured_note(name: str, found: Mapping[str, Any], where: str) -> str:
     seeds = len(found["seeds"])
     return (
         f"{name}, from {where}: {seeds} seed{'s' * (seeds > 1)}{f'; taken as they are, {base}' if base else ''}. "
-        f"{' '.join(found['subject']['remarks'])}"
+        f"{chance_text(found['entries'])} {' '.join(found['subject']['remarks'])}"
     )
 
 

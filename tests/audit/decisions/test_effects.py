@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from audit.decisions.decisions import Alternative
-from audit.decisions.effects import IDENTICAL, Bootstrap, identical, measured, told_instead
+from audit.decisions.effects import IDENTICAL, Bootstrap, chance_text, identical, measured, told_instead
 from audit.decisions.variants import Variant
 from experiment.stage_writer import StageWriter
 from experiment.stages import ROWS
@@ -70,3 +70,17 @@ def test_another_headline_of_the_same_runs_is_not_identical(bases):
 def test_a_failure_is_told_as_one():
     assert told_instead({"reason": "no box"}) == "no box"
     assert told_instead({"reason": "no memory", "failed": True}) == "failed: no memory"
+
+
+def test_intervals_that_leave_0_out_are_counted_beside_what_chance_would_give():
+    def entry(low, high, **more):
+        return {
+            "effect": {"ours": {"difference": (low + high) / 2, "interval_95": [low, high], "certain": True}},
+            **more,
+        }
+
+    entries = [entry(-1, 1)] * 36 + [entry(0.5, 1), entry(-2, -1), entry(0, 1), entry(-1, 0)]
+    entries += [entry(0, 0, identical=True), {"reason": "no data"}]
+    assert chance_text(entries) == (
+        "Of 40 intervals of Ours 2 leave 0 out; were no alternative of any effect, about 2 would."
+    )
