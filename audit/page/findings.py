@@ -154,7 +154,8 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
     local = {one.name: one.local for one in subjects}
 
     def read(found: dict[str, Any], where: str, name: str) -> tuple[Effects, dict[str, charts.Span], str]:
-        return effects(decisions, found), forest_lines(found), measured_note(name, found, where)
+        note = f"{measured_note(name, found, where)} {chance_text(found['entries'])}"
+        return effects(decisions, found), forest_lines(found), note
 
     told = {one.name: one.measured("sensitivity", partial(read, name=one.name)) for one in subjects}
     measured = {name: made for name, (made, _) in told.items() if made is not None}
@@ -218,7 +219,7 @@ def measured_note(name: str, found: Mapping[str, Any], where: str) -> str:
     seeds = len(found["seeds"])
     return (
         f"{name}, from {where}: {seeds} seed{'s' * (seeds > 1)}{f'; taken as they are, {base}' if base else ''}. "
-        f"{chance_text(found['entries'])} {' '.join(found['subject']['remarks'])}"
+        f"{' '.join(found['subject']['remarks'])}"
     )
 
 
