@@ -148,7 +148,7 @@ compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, a
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \
 		$(foreach v,threads layout,--varied-b '$(RUN)/torch-$(v)') \
-		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell seq $(SEEDS)),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
+		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell ls '$(RUN)/seeds' | sort -n),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
 
 # All stages but the probe, from other draws: what the seed does not touch is taken over from the main runs.
 seed_stages := $(foreach s,index images features clusters pseudo_labels transfer transfer_features svm metrics,--only $(s))

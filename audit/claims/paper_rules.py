@@ -174,9 +174,9 @@ def likeness_text(found: Likeness) -> str:
     return (
         f"Rests on {found.results} published results of {networks} networks, each network counted once. "
         f"Rank correlation with {each}; of these among themselves {range_text(found.among.values())}; in brackets with "
-        "any one class left out. Were the row one more of the networks, it would stand as far apart with a probability "
-        f"of {found.chance:.2g} (whole rows exchanged). With {networks} networks no such test can fall below "
-        f"1/{networks + 1}; less than {SIGNIFICANCE} is needed."
+        "any one class left out. Of the row and the networks, each in turn held against the others, a share of "
+        f"{found.chance:.2g} stands as far apart as the row. With {networks} networks that cannot be less than "
+        f"1/{networks + 1}, and less than {SIGNIFICANCE} is needed to decide."
     )
 
 

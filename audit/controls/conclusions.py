@@ -134,7 +134,9 @@ def training(found: Mapping[str, Any]) -> str:
         "alike": f"training changes nothing beyond {found['margin']:g}",
         "undecided": "what training does is undecided",
     }
-    return f"The network at its initial weights stands at {figures(judged)} to Ours: {phrase(judged, meaning, found)}."
+    return (
+        f"The network at its initial weights differs from Ours by {figures(judged)}: {phrase(judged, meaning, found)}."
+    )
 
 
 def labels(found: Mapping[str, Any]) -> list[str]:
@@ -148,7 +150,7 @@ def labels(found: Mapping[str, Any]) -> list[str]:
     told = []
     for name, what in (("permuted_labels", "permuted pseudo-labels"), ("random_labels", "labels drawn uniformly")):
         judged = row_of(found, name)["minus_ours"]
-        told.append(f"Training on {what} stands at {figures(judged)} to Ours: {phrase(judged, meaning, found)}.")
+        told.append(f"Trained on {what}, it differs from Ours by {figures(judged)}: {phrase(judged, meaning, found)}.")
     return told
 
 
@@ -221,7 +223,9 @@ def hr_to_lr(found: Mapping[str, Any]) -> str:
         "alike": f"for an SVM, HR features are as good to learn LR from, within {found['margin']:g}",
         "undecided": "which of them is better to learn LR from is undecided",
     }
-    return f"An SVM trained on HR stands at {figures(judged)} to one trained on LR: {phrase(judged, meaning, found)}."
+    return (
+        f"An SVM trained on HR differs from one trained on LR by {figures(judged)}: {phrase(judged, meaning, found)}."
+    )
 
 
 def phrase(judged: Mapping[str, Any], meaning: Mapping[str, str], found: Mapping[str, Any]) -> str:

@@ -66,9 +66,9 @@ class Alternative:
             return "the run takes it so already"
         profile, _, limit = spec["profile"].partition(", ")
         if self.profile not in ("", profile):
-            return f"its sizes are those of the profile {self.profile}"
+            return f"its sizes are made for PROFILE={self.profile} alone"
         if self.profile and limit:
-            return f"its sizes are those of the profile {self.profile} without {limit}"
+            return f"its sizes are made for PROFILE={self.profile} without {limit}"
         if not (self.profile or self.relative):
             return ""
         plain, _ = read_profile(profile)

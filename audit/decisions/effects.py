@@ -149,7 +149,7 @@ def chance_text(entries: Sequence[Mapping[str, Any]]) -> str:
     intervals = [e["effect"]["ours"]["interval_95"] for e in entries if "effect" in e and not told_instead(e)]
     apart = sum(low > 0 or high < 0 for low, high in intervals)
     return (
-        f"Of {len(intervals)} intervals of Ours {apart} leave 0 out; were no alternative of any effect, about "
+        f"Of {len(intervals)} intervals of Ours {apart} leave 0 out; by chance alone about "
         f"{len(intervals) / 20:.0f} would."
     )
 

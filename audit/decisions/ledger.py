@@ -61,7 +61,8 @@ def effects_text(results: Mapping[str, Mapping[str, Any]]) -> str:
         "others stay, with a 95 % interval by bootstrap over test photographs and seeds, both paired. An alternative",
         "that cannot be changed alone says [below](#alternatives) what changes with it. Ours always, the baselines",
         "where they move. A question mark: too few seeds stand behind it to say anything. Identical: decision values",
-        "and labels are byte for byte those of the base, while 0 is a difference that was measured.",
+        "and labels are byte for byte those of the base, while 0 is a difference that was measured. The base draws by",
+        "itself and is made on one thread, as every alternative is, so that its Ours is not just that of other tables.",
     ]
     for name in NAMES:
         if found := results.get(name, {}).get("sensitivity"):

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from audit.claims.claims import Claim, claims
+from audit.claims.claims import Claim, claims, read_claims
 from audit.claims.optional import finite
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision
@@ -53,11 +53,27 @@ def counted(claims: Sequence[Claim]) -> str:
     if not claims:
         return "No claim was checked."
     decided = {
-        "the paper's own figures are asked about": [claim for claim in claims if claim.evidence == PAPER_ALONE],
-        "this run is asked about": [claim for claim in claims if claim.evidence != PAPER_ALONE],
+        "on the paper's own figures": [claim for claim in claims if claim.evidence == PAPER_ALONE],
+        "on this run": [claim for claim in claims if claim.evidence != PAPER_ALONE],
     }
-    told = [f"{by} {len(group)} ({tally(group)})" for by, group in decided.items() if group]
-    return f"Of {len(claims)} claims of the paper, {'; '.join(told)}."
+    told = [f"{len(group)} {by} ({tally(group)})" for by, group in decided.items() if group]
+    return f"{len(claims)} claims of the paper: {'; '.join(told)}."
+
+
+def told(claims: Sequence[Claim]) -> str:
+    """What became of the claims: of the main one, and how many have which verdict."""
+    return f"{gain_text(claims)} {counted(claims)}".lstrip()
+
+
+def gain_text(claims: Sequence[Claim]) -> str:
+    """What became of the paper's main claim, the gain of Ours, in a sentence; "" where no claim was checked."""
+    number = [entry["rule"] for entry in read_claims()].index("gain")
+    for one in claims[number : number + 1]:
+        return (
+            f"The gain over Baseline-LR, by the paper {one.published}: {one.verdict}; here Ours minus Baseline-LR is "
+            f"{one.caffe} by Caffe and {one.port} by the port."
+        )
+    return ""
 
 
 def tally(claims: Sequence[Claim]) -> str:
@@ -169,7 +185,7 @@ def decisions_part(decisions: Sequence[Decision], subjects: Sequence[Subject]) -
     missing = " ".join(f"{name}: {why}." for name, why in lacking.items())
     ledger = Table("decision-ledger", "Decisions, alternatives and their effect on mAP (percent)", head, rows, 5)
     body: list[list[Chart | Table]] = [[ledger]]
-    if panels := {name: lines for name, (_, lines, _) in measured.items() if lines}:
+    if panels := {name: by_value(lines) for name, (_, lines, _) in measured.items() if lines}:
         far = "; ".join(f"{name}, {far_text(lines)}" for name, lines in panels.items())
         alt = f"What each alternative changes the mAP of Ours by, in percent, with 95 % intervals; {HOLLOW}. {far}."
         body.insert(0, [Chart(alt, charts.forest("decisions", panels))])
@@ -199,6 +215,11 @@ def forest_lines(found: Mapping[str, Any] | None) -> dict[str, charts.Span]:
     """The effects on Ours, a line an alternative that was measured and in which something differs."""
     entries = [entry for entry in (found["entries"] if found else ()) if "effect" in entry and not told_instead(entry)]
     return {f"{e['decision']} {e['alternative']}": span(e["effect"]["ours"]) for e in entries}
+
+
+def by_value(lines: Mapping[str, charts.Span]) -> dict[str, charts.Span]:
+    """The lines from the greatest value to the least."""
+    return dict(sorted(lines.items(), key=lambda line: -line[1].value))
 
 
 def span(found: Mapping[str, Any]) -> charts.Span:

@@ -70,13 +70,13 @@ def end_to_end(subject: Subject) -> Part:
     note = (
         f"{seeds} seed{'s' * (seeds > 1)} a side; the 95 % intervals are of {found['resamples']} resamples of the test "
         f"images{' and the seeds' if seeds > 1 else ' alone'}. Equivalent: within {found['margin']:g} mAP by two "
-        "one-sided tests at 5 % (shaded). ± is the standard deviation over the seeds. Hollow: too few seeds to be "
-        "certain."
+        "one-sided tests at 5 % (shaded); different: the whole interval beyond that; gain and loss: 0 is not in it. "
+        "± is the standard deviation over the seeds. Hollow: too few seeds to be certain."
     )
     if seeds == 1:
         note += f" `{subject.command('seeds', 'compare')}` adds seeds."
     picture = Chart(end_to_end_alt(found), charts.forest(anchor, panels, found["margin"]))
-    answer = Table(subject.anchor("answer"), "mAP in percent", head, rows)
+    answer = Table(subject.anchor("answer"), "mAP in percent", head, rows, 1)
     return Part(anchor, title, [note], [[picture, answer], *[[seed_table(subject, found)]] * (seeds > 1)])
 
 

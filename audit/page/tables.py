@@ -152,10 +152,10 @@ def interval(found: Mapping[str, Any]) -> list[Cell]:
     """Four cells of a difference: itself, both ends of its 95 % interval, and whether enough seeds stand behind it."""
     low, high = found["interval_95"]
     cells = [decimal(value, 2, signed=True) for value in (found["difference"], low, high)]
-    return [*cells, words("yes" if found["certain"] else "no: too few seeds", "" if found["certain"] else "open")]
+    return [*cells, words("yes" if found["certain"] else "no", "" if found["certain"] else "open")]
 
 
-INTERVAL_HEAD = ("difference", "95 % from", "to", "certain")
+INTERVAL_HEAD = ("difference", "95 % from", "to", "enough seeds")
 
 
 @dataclass(frozen=True)

@@ -520,9 +520,7 @@ def test_the_claim_on_image_level_says_what_it_rests_on_and_how_sure_it_is(own):
     assert claim.why.startswith("Rests on 3 published results of 2 networks, each network counted once.")
     assert "OverFeat 0.53 [0.46 to 0.64], ResNet-50 0.54 [0.48 to 0.64]; of these among themselves 0.94 [" in claim.why
     assert "with any one class left out" in claim.why
-    assert (
-        "a probability of 0.33 (whole rows exchanged). With 2 networks no such test can fall below 1/3; " in claim.why
-    )
+    assert "a share of 0.33 stands as far apart as the row. With 2 networks that cannot be less than 1/3, " in claim.why
     assert " bottle is at place 9 with 90.6, there at 20 with 42.0 to 60.1." in claim.why
     assert "speaks for crops of objects against the whole images" in claim.why and "no proof. So it is un" in claim.why
 
@@ -544,7 +542,7 @@ def test_the_verdict_on_image_level_is_by_whether_the_row_stands_apart_and_how_m
         (20, resnet.ap, REPRODUCED),
     ):
         claim = found(networks, baseline_hr)
-        assert claim.verdict == verdict and f"With {networks} networks no such test" in claim.why
+        assert claim.verdict == verdict and f"With {networks} networks that cannot be less" in claim.why
         assert ("crops of objects" in claim.why) is (verdict != REPRODUCED)
         assert ("So it is undecided." in claim.why) is (verdict == NOT_TESTABLE)
 

@@ -124,7 +124,9 @@ def test_a_control_without_a_gain_of_its_own_does_not_reach_the_gain(base):
      (OPEN, "what training does is undecided")],
 )  # fmt: skip
 def test_what_training_does_is_read_off_the_initial_weights(ours, phrase):
-    sentence = next(s for s in conclusions(document(ABOVE, initial_weights=(ALIKE, ours))) if "initial weights st" in s)
+    sentence = next(
+        s for s in conclusions(document(ABOVE, initial_weights=(ALIKE, ours))) if "initial weights differs" in s
+    )
     assert phrase in sentence
 
 
@@ -134,7 +136,7 @@ def test_what_training_does_is_read_off_the_initial_weights(ours, phrase):
      (ALIKE, "say of the images changes nothing beyond 0.5"), (OPEN, "is undecided")],
 )  # fmt: skip
 def test_whether_the_labels_matter_is_read_off_permuted_and_random_ones(ours, phrase):
-    for name, start in (("permuted_labels", "Training on permuted"), ("random_labels", "Training on labels drawn")):
+    for name, start in (("permuted_labels", "Trained on permuted"), ("random_labels", "Trained on labels drawn")):
         sentences = {s for s in conclusions(document(BELOW, **{name: (ALIKE, ours)})) if s.startswith(start)}
         assert len(sentences) == 1 and phrase in sentences.pop()
 

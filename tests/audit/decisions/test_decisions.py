@@ -107,8 +107,8 @@ PLAIN = Alternative("D1", "plain", "a value of its own", set=("svm.tolerance=0.0
     [
         (HALF, spec_of(), ""),
         (HALF, spec_of("svm.c=2.0"), ""),
-        (HALF, spec_of(profile="paper"), "its sizes are those of the profile embedded"),
-        (HALF, spec_of(limit=64), "its sizes are those of the profile embedded without LIMIT=64"),
+        (HALF, spec_of(profile="paper"), "its sizes are made for PROFILE=embedded alone"),
+        (HALF, spec_of(limit=64), "its sizes are made for PROFILE=embedded without LIMIT=64"),
         (HALF, spec_of("transfer.n1=128"), "the run has another transfer.n1 than the profile embedded"),
         (
             HALF,

@@ -81,6 +81,4 @@ def test_intervals_that_leave_0_out_are_counted_beside_what_chance_would_give():
 
     entries = [entry(-1, 1)] * 36 + [entry(0.5, 1), entry(-2, -1), entry(0, 1), entry(-1, 0)]
     entries += [entry(0, 0, identical=True), {"reason": "no data"}]
-    assert chance_text(entries) == (
-        "Of 40 intervals of Ours 2 leave 0 out; were no alternative of any effect, about 2 would."
-    )
+    assert chance_text(entries) == ("Of 40 intervals of Ours 2 leave 0 out; by chance alone about 2 would.")

@@ -81,7 +81,7 @@ def test_a_decision_is_a_row_with_every_alternatives_effect_and_interval():
     )
     assert second.count("`never` not measured ([why](#not-measured))") == 2
     assert "- D2 `never` (what cannot be): nobody can." in text and "## Not measured\n" in text
-    assert "`embedded`, 3 seeds: Baseline-HR 50.00, Baseline-LR 20.00, Ours 10.00. A stand-in." in text
+    assert "`embedded`, 3 seeds: Baseline-HR 50.00, Baseline-LR 20.00, Ours 10.00. Of 1 intervals of Ours 0 le" in text
     assert "Of 2 decisions 1 are choices that the paper leaves open, or says twice, and 1 are Caffe's" in text
 
 

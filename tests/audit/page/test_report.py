@@ -449,8 +449,21 @@ def test_the_claims_on_the_papers_own_figures_are_counted_apart_from_those_on_th
     undecided = sum(claim.verdict == "not testable here" for claim in paper)
     assert undecided and len(paper) + len(run) == len(found)
     sentence = told(section(page, "verdict"))
-    assert f"Of {len(found)} claims of the paper, the paper's own figures are asked about {len(paper)} (" in sentence
-    assert f"{undecided} not testable here, " in sentence and f"this run is asked about {len(run)} (" in sentence
+    assert f"{len(found)} claims of the paper: {len(paper)} on the paper's own figures (" in sentence
+    assert f"{undecided} not testable here, " in sentence and f"{len(run)} on this run (" in sentence
+
+
+def test_the_verdict_begins_with_the_papers_main_claim(page, reported):
+    (gain,) = [claim for claim in claims(reported.whole) if claim.claim.startswith("The transfer network lifts mAP")]
+    said = told(section(page, "verdict"))
+    assert (
+        f"by the paper {gain.published}: {gain.verdict}; here Ours minus Baseline-LR is {gain.caffe} by Caffe" in said
+    )
+
+
+def test_the_chart_of_the_decisions_goes_from_the_greatest_effect_to_the_least():
+    spans = {name: charts.Span(value, value - 1, value + 1) for name, value in (("a", -2.0), ("b", 3.0), ("c", 0.5))}
+    assert list(findings.by_value(spans)) == ["b", "c", "a"]
 
 
 def test_table_2_and_the_figures_are_shown(html, page):
