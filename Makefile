@@ -20,6 +20,7 @@ PIP_ARGS ?=
 PHOTOGRAPHS ?=
 PAPER ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/torch/09-metrics/manifest.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 MEASURED ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/controls/controls.json runs/$(run)/sensitivity/sensitivity.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
+WORKS ?=
 TAKE ?= $(foreach run,embedded embedded-caltech20-voc,$(if $(wildcard runs/$(run)/compare.json),$(patsubst embedded-%,%,$(run))=runs/$(run)))
 
 # `make report` is of the runs that were compared, or of the one that is named or chosen.
@@ -68,7 +69,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -166,6 +167,9 @@ report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of t
 
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
 	$(PY) -m embedded.standin '$(IMAGESETS)' '$(CURDIR)/data/stand-in'
+
+bench: $(VENV)/.ready ## time the port beside its peers into bench/results.json (WORKS="resnet101 ...", all by default)
+	$(PY) -m bench $(addprefix --only ,$(WORKS))
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One
