@@ -69,7 +69,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
@@ -119,12 +119,19 @@ define isolated_runs
 	$(call vary_caffe,last-bit,--threads $(THREADS))
 endef
 
-compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
+# What `make compare` is asked for. Where that and all that it goes by is as it was, its last report still stands.
+asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS SEEDS CAFFE_RUNTIME,$(name)=$($(name)))
+
+compare: $(VENV)/.ready ## run what is missing of both sides, and diff them stage by stage
+	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && $(MAKE) --no-print-directory compare-afresh; }
+
+compare-afresh: caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
 	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \
 		$(foreach v,threads layout,--varied-b '$(RUN)/torch-$(v)') \
-		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell seq $(SEEDS)),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
+		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell seq $(SEEDS)),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml' \
+		--keep '$(RUN)' '$(asked)'
 
 # All stages but the probe, from other draws: what the seed does not touch is taken over from the main runs.
 seed_stages := $(foreach s,index images features clusters pseudo_labels transfer transfer_features svm metrics,--only $(s))
