@@ -10,7 +10,18 @@ import pytest
 from experiment.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("experiment", "prototxt", "caffe_impl", "torch_impl", "compare", "embedded", "fetch", "paper", "audit")
+PACKAGES = (
+    "experiment",
+    "prototxt",
+    "caffe_impl",
+    "torch_impl",
+    "compare",
+    "embedded",
+    "fetch",
+    "paper",
+    "audit",
+    "bench",
+)
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NUMERICS = {
     "numpy",

@@ -50,7 +50,7 @@ def choose(asked: str, variation: str = "") -> dict[str, str]:
         asked = next(name for name in ENGINES if not missing(name))
     if lacking := missing(asked):
         raise UserError(
-            f"engine {asked} needs {' and '.join(lacking)}: `.venv/bin/pip install '.[fast]'`, or choose another ENGINE="
+            f"engine {asked} needs {' and '.join(lacking)}: `.venv/bin/pip install '.[fast]'`, or another ENGINE="
         )
     return {"engine": asked, **{package: importlib.metadata.version(package) for package in needs(asked)}}
 

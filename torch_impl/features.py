@@ -10,27 +10,38 @@ from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stages import RESOLUTIONS, SPLITS
+from torch_impl import engines
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_binaryproto
 from torch_impl.net_io import save_blobs, to_input
 
 
+def engine(asked: str, variation: str) -> dict[str, str]:
+    """The versions of the engine that computes the features, its name among them. Raises `UserError`."""
+    return engines.choose(asked, variation)
+
+
 def run(stage: Stage) -> None:
-    """Write <resolution>_<split> (n, D) float32, and every blob of the first HR trainval images."""
+    """Write <resolution>_<split> (n, D) float32, and every blob of the first HR trainval images.
+
+    The features are the engine's; the blobs are always the port's own net's, since a folded net has not all of them.
+    """
     spec = stage.spec["features"]
     batch_size = spec["batch_size"]
     weights = stage.external("weights")
     assert weights is not None
     net = CaffeNet(stage.prototxt("backbone.prototxt"), arithmetic=arithmetic_of(stage.variation)).load(weights)
     mean_bgr = read_mean(spec["mean"], spec["mean_bgr"], stage.external("mean"))
+    length = feature_shape(net, spec["blob"])
+    computing = engines.build(stage.engine, net, spec["blob"])
     for split in SPLITS:
         for resolution in RESOLUTIONS:
             images_bgr = stage.inputs.array("images", f"{resolution}_{split}")[: stage.limit]
-            shape = (len(images_bgr), *feature_shape(net, spec["blob"]))
+            shape = (len(images_bgr), *length)
             name = f"{resolution}_{split}"
             todo = stage.out.rows([name], shape, net.arithmetic.dtype_name, batch_size)
             cuts = progress(todo, todo.count, "images", f"features {name}", step=batch_size)
-            extract(net, images_bgr, mean_bgr, spec["blob"], todo.arrays[0], cuts)
+            extract(computing, images_bgr, mean_bgr, spec["blob"], todo.arrays[0], cuts)
     first = stage.inputs.array("images", "hr_trainval")[: spec["blob_images"]]
     save_blobs(stage.out, net.forward({"data": to_input(first, mean_bgr)}))
 
@@ -44,7 +55,7 @@ def feature_shape(net: CaffeNet, blob: str) -> tuple[int]:
 
 @torch.inference_mode()
 def extract(
-    net: CaffeNet,
+    net: engines.Net,
     images_bgr: np.ndarray,
     mean_bgr: np.ndarray,
     blob: str,
