@@ -34,10 +34,9 @@ def run(stage: Stage) -> None:
     spec = stage.spec["features"]
     batch_size = spec["batch_size"]
     net, computing, mean_bgr = prepare(stage)
-    length = feature_shape(net, spec["blob"])
     for job, name in enumerate(ARRAYS):
         images_bgr = images_of(stage, name)
-        shape = (len(images_bgr), *length)
+        shape = (len(images_bgr), *feature_shape(net, spec["blob"]))
         todo = stage.out.rows([name], shape, net.arithmetic.dtype_name, batch_size)
         cuts = progress(todo, todo.count, "images", f"features {name}", step=batch_size)
         if shards.count() == 1:
@@ -63,6 +62,7 @@ def prepare(stage: Stage) -> tuple[CaffeNet, engines.Net, np.ndarray]:
     weights = stage.external("weights")
     assert weights is not None
     net = CaffeNet(stage.prototxt("backbone.prototxt"), arithmetic=arithmetic_of(stage.variation)).load(weights)
+    feature_shape(net, spec["blob"])  # first, as it says what is wrong with a blob that there is not
     computing = engines.build(stage.engine, net, spec["blob"])
     return net, computing, read_mean(spec["mean"], spec["mean_bgr"], stage.external("mean"))
 
