@@ -26,7 +26,7 @@ from torch_impl.caffe_net import CaffeNet
 from torch_impl.resnet101 import draw_parameters
 
 HEIGHT, WIDTH = 375, 500
-PHOTOGRAPHS = 16
+PHOTOGRAPHS = 48
 
 
 def run(bench: Bench) -> None:
