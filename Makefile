@@ -6,6 +6,7 @@ WEIGHTS ?=
 MEAN ?=
 SET ?=
 THREADS ?= 0
+ENGINE ?= auto
 SEEDS ?= 5
 LIMIT ?=
 IMAGESETS ?=
@@ -73,7 +74,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1|/' | column -t -s '|'
-	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS= SCHEDULER= REPORT='
+	@echo 'Variables: PROFILE=embedded|paper DEVKIT= WEIGHTS= MEAN= SET="section.key=value ..." RUN= THREADS= ENGINE= SEEDS= LIMIT= NAME= FROM= FILE= N1= N2= IMAGESETS= SCHEDULER= REPORT='
 	@echo '           CAFFE_RUNTIME=auto|docker|podman|chroot PIP_ARGS= (for pip, when it installs the packages)'
 
 setup: $(VENV)/.ready ## make the virtual environment with the pinned packages (the others do it by themselves)
@@ -99,18 +100,18 @@ caffe-reproduce: $(VENV)/.ready $(devkit_target) ## run the literal side: real C
 
 torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from the Caffe run's draws where there is one)
 	$(resolve) '$(RUN)/torch'
-	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --plan --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --plan --threads $(THREADS) --engine '$(ENGINE)'
 
 # One side run otherwise, fed by the Caffe side's run: the port in float64, which is the reference, and what the noise
 # floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): the option for threads.
 from_caffe = --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe'
-vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) $(2)
+vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) $(2) --engine '$(ENGINE)'
 vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-$(1)' --read '$(RUN)/caffe' $(reads) -- \
 	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) $(2)
 
 define isolated_runs
 	$(resolve) '$(RUN)/torch-isolated'
-	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS) --engine '$(ENGINE)'
 	$(call vary_torch,reference,--threads $(THREADS))
 	$(call vary_torch,threads,--threads $$($(PY) -m experiment.threads '$(RUN)/torch-isolated'))
 	$(call vary_torch,layout,--threads $(THREADS))
@@ -140,7 +141,7 @@ define seed_runs
 	docker/run --write '$(RUN)' $(reads) -- \
 		python3 -m caffe_impl '$(RUN)/seeds/$(1)/caffe' --reuse '$(RUN)/caffe' $(seed_stages) --threads $(THREADS)
 	$(resolve) '$(RUN)/seeds/$(1)/torch' --set run.seed=$(1)
-	$(PY) -m torch_impl '$(RUN)/seeds/$(1)/torch' --reuse '$(RUN)/torch' $(seed_stages) --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/seeds/$(1)/torch' --reuse '$(RUN)/torch' $(seed_stages) --threads $(THREADS) --engine '$(ENGINE)'
 
 endef
 
@@ -180,7 +181,7 @@ bench: $(VENV)/.ready ## time the port beside its peers into bench/results.json 
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One
-# thread, since two entries are tried at once.
+# thread, since two entries are tried at once. The mistakes are in the port's own net, so that this is the engine.
 compare-selftest: override PROFILE := embedded
 compare-selftest: override RUN := $(CURDIR)/runs/selftest
 compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 transfer.batch_size=32 \
@@ -188,6 +189,7 @@ compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 t
 	features.blob_images=2 resnet101.crops=[["china.jpg",0,0],["flower.jpg",0,0]]
 compare-selftest: devkit_path := $(CURDIR)/data/selftest-devkit
 compare-selftest: override THREADS := 1
+compare-selftest: override ENGINE := eager
 compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see whether the comparison names each
 	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
 	$(resolve) '$(RUN)/caffe'

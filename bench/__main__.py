@@ -4,12 +4,18 @@ import argparse
 from pathlib import Path
 from types import ModuleType
 
+from bench import growth, jpeg_to_features, resnet101
 from bench.measure import ROUNDS, Bench, by_name, installed, table
 from experiment.errors import run_command
 
 RESULTS = Path(__file__).with_name("results.json")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python", "libsvm-official", "openvino", "onnxruntime")
-WORKS: dict[str, ModuleType] = {}  # name to the module whose `run(bench)` adds that work's rows, in their order
+# Name to the module whose `run(bench)` adds that work's rows, in their order.
+WORKS: dict[str, ModuleType] = {
+    "resnet101": resnet101,
+    "jpeg-to-features": jpeg_to_features,
+    "growth": growth,
+}
 
 
 def main() -> int:
