@@ -4,8 +4,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
+from torch_impl.products import linear
+
+UNIT = 2.0**-24  # u, the most that rounding to float32 changes a number by, as a share of it
+FLT_MIN = torch.finfo(torch.float32).tiny
+ROWS_AT_ONCE = 128  # in float64, 2 MiB of 2,048 values: they stay in the cache
+NONE = -1  # of no cluster yet
 
 
 def run(stage: Stage) -> None:
@@ -31,35 +38,123 @@ def run(stage: Stage) -> None:
 def kmeans(features: Tensor, initial: Tensor, max_iter: int, tolerance: float) -> tuple[Tensor, Tensor, float, int]:
     """Lloyd's algorithm from given centroids.
 
-    features: (n, D) float32; initial: (k, D) float32. It stops when the squared shift of all centroids together
+    features: (n, D) and initial: (k, D), float32 or float64. It stops when the squared shift of all centroids together
     is at most `tolerance` times the mean variance of the features, or after `max_iter` iterations. A cluster
-    that loses all its rows takes the row that lies farthest from its own centroid. Computed in float64: the
+    that loses all its rows takes the row that lies farthest from its own centroid. The result is float64's: the
     stop is then where the assignments stop moving, not where float32 does.
     Returns centroids (k, D) float64, assignments (n,) int64, inertia (sum of squared distances), iterations.
     """
-    # As scikit-learn does, the mean is taken off first: distances then cancel less.
-    offset = features.double().mean(0)
-    rows = features.double() - offset
-    centroids = initial.double() - offset
-    allowed_shift = tolerance * rows.var(0, correction=0).mean().item()
+    # As scikit-learn does, the mean is taken off first: distances then cancel less. Any point near it will do.
+    rows = Rows(features, features.mean(0))
+    centroids = initial.double() - rows.offset
+    clusters = Clusters(rows, len(centroids))
+    allowed_shift = tolerance * rows.mean_variance()
     iterations = 0
     while iterations < max_iter:
         iterations += 1
-        squared, assignments = squared_distances(rows, centroids).min(1)
-        sums = torch.zeros_like(centroids).index_add_(0, assignments, rows)
-        counts = torch.bincount(assignments, minlength=len(centroids)).double()
-        empty = torch.nonzero(counts == 0).flatten()
-        for cluster, row in zip(empty.tolist(), squared.topk(len(empty)).indices.tolist(), strict=True):
-            sums[assignments[row]] -= rows[row]
-            counts[assignments[row]] -= 1
-            sums[cluster], counts[cluster] = rows[row], 1
-        moved = torch.where(counts[:, None] > 0, sums / counts[:, None], centroids)
+        clusters.assign(rows.nearest(centroids))
+        clusters.fill_empty(centroids)
+        moved = torch.where(clusters.counts[:, None] > 0, clusters.sums / clusters.counts[:, None], centroids)
         shift = (moved - centroids).square().sum().item()
         centroids = moved
         if shift <= allowed_shift:
             break
-    squared, assignments = squared_distances(rows, centroids).min(1)
-    return centroids + offset, assignments, squared.sum().item(), iterations
+    clusters.assign(rows.nearest(centroids))
+    return centroids + rows.offset, clusters.assignments, clusters.inertia(centroids), iterations
+
+
+class Rows:
+    """The features about a point, in float32 for what is sure in it, and in float64 for what is not.
+
+    Attributes
+    ----------
+    offset : (D,) float64, the point. squares : (n,) float64, the rows' squared lengths from there.
+    """
+
+    def __init__(self, features: Tensor, offset: Tensor) -> None:
+        """features: (n, D) and offset: (D,), float32 or float64."""
+        self.features, self.offset = features, offset.double()
+        self.rounded = (features - offset).float()
+        self.squares = torch.empty(len(features), dtype=torch.float64)
+        self.total = torch.zeros_like(self.offset)
+        for cut in batches(len(features), ROWS_AT_ONCE):
+            exact = self.exact(cut)
+            self.squares[cut] = exact.square().sum(1)
+            self.total += exact.sum(0)
+
+    def exact(self, which: slice | Tensor) -> Tensor:
+        """(m, D) float64, some of the rows."""
+        return self.features[which] - self.offset
+
+    def mean_variance(self) -> float:
+        """The mean over the dimensions of the rows' variance."""
+        n, dimension = self.features.shape
+        return ((self.squares.sum() - self.total.square().sum() / n) / (n * dimension)).item()
+
+    def nearest(self, centroids: Tensor) -> Tensor:
+        """(n,) int64, the centroid that is nearest to each row in float64; centroids: (k, D) float64 about `offset`.
+
+        A product in float32 tells it where the two nearest lie farther apart than rounding can have moved them, which
+        is nearly everywhere; the other rows are looked at in float64.
+        """
+        # |c|^2 - 2 x c is the squared distance but for |x|^2, which is the same for all centroids.
+        squares = centroids.square().sum(1)
+        scores = linear(self.rounded, -2 * centroids.float(), squares.float())
+        first, nearest = scores.min(1)
+        second = scores.scatter_(1, nearest[:, None], torch.inf).amin(1)
+        # A float32 sum of D products errs by at most D u |x| |c|, in whatever order (Higham 2002, 3.1); both operands
+        # and |c|^2 are rounded by u, and so are the sums of both terms. What is below FLT_MIN may count as 0.
+        d, length = centroids.shape[1], squares.max().sqrt()
+        rounding = UNIT * ((2.1 * d + 10) * self.squares.sqrt() * length + 4 * length**2) + 4 * d * FLT_MIN
+        sure = second.double() - first.double() > 2 * rounding  # not where a value is no number
+        for cut in torch.nonzero(~sure).flatten().split(ROWS_AT_ONCE):
+            nearest[cut] = squared_distances(self.exact(cut), centroids).argmin(1)
+        return nearest
+
+
+class Clusters:
+    """Which cluster each row is in, with the clusters' sums, kept up to date by the rows that leave and come.
+
+    Attributes
+    ----------
+    assignments : (n,) int64. sums : (k, D) float64. counts : (k,) float64.
+    """
+
+    def __init__(self, rows: Rows, k: int) -> None:
+        self.rows = rows
+        self.assignments = torch.full((len(rows.features),), NONE)
+        self.sums = torch.zeros(k, len(rows.offset), dtype=torch.float64)
+        self.counts = torch.zeros(k, dtype=torch.float64)
+
+    def assign(self, nearest: Tensor) -> None:
+        """Move rows to other clusters; nearest: (n,) int64."""
+        for cut in torch.nonzero(nearest != self.assignments).flatten().split(ROWS_AT_ONCE):
+            exact = self.rows.exact(cut)
+            self.sums.index_add_(0, nearest[cut], exact)
+            before = self.assignments[cut]
+            if (had := before != NONE).any():
+                self.sums.index_add_(0, before[had], exact[had], alpha=-1)
+        self.assignments = nearest
+        self.counts = torch.bincount(nearest, minlength=len(self.counts)).double()
+
+    def fill_empty(self, centroids: Tensor) -> None:
+        """Give each empty cluster the row that lies farthest from its own centroid, each another row."""
+        empty = torch.nonzero(self.counts == 0).flatten()
+        if not len(empty):
+            return
+        n = len(self.assignments)
+        own = [
+            squared_distances(self.rows.exact(cut), centroids).gather(1, self.assignments[cut, None]).flatten()
+            for cut in batches(n, ROWS_AT_ONCE)
+        ]
+        filled = self.assignments.clone()
+        filled[torch.cat(own).topk(len(empty)).indices] = empty
+        self.assign(filled)
+
+    def inertia(self, centroids: Tensor) -> float:
+        """The sum of the squared distances of all rows to their clusters' centroids."""
+        spread = self.counts @ centroids.square().sum(1) - 2 * (self.sums * centroids).sum()
+        return max(0.0, (self.rows.squares.sum() + spread).item())
 
 
 def squared_distances(rows: Tensor, centroids: Tensor) -> Tensor:

@@ -337,8 +337,8 @@ MISTAKES = [
     Entry(
         "difficult as negatives, in training",
         SVM,
-        "train(gram, labels[:, i],",
-        "train(gram, np.where(labels[:, i] == 1, 1, -1),",
+        "train(kernel, labels[:, i],",
+        "train(kernel, np.where(labels[:, i] == 1, 1, -1),",
         "svm baseline_hr",
     ),
     Entry(

@@ -1,0 +1,51 @@
+"""Matrix products of float32 by oneDNN, which uses the AVX-512 of every processor that has it.
+
+PyTorch takes float32 products to MKL, which keeps AVX-512 for Intel's own: on an AMD EPYC (Zen 5) oneDNN is 2.3 times
+as fast, on a Xeon they are alike.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+
+
+def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
+
+    float32 on a CPU goes to oneDNN, all else where PyTorch takes it.
+    """
+    if not rows.dtype == weight.dtype == torch.float32 or rows.device.type != "cpu" or not HAS_ONEDNN:
+        return F.linear(rows, weight, bias)
+    return Linear.apply(rows, weight, bias)
+
+
+def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
+    """one @ other.T + bias by oneDNN: (m, k), (n, k) and (n,) float32 to (m, n)."""
+    # What torch.compile makes of F.linear; eager PyTorch has no other way there that does not copy the weights.
+    return torch.ops.mkldnn._linear_pointwise(one, other, bias, "none", [], "")
+
+
+class Linear(torch.autograd.Function):
+    """`linear` as autograd sees it."""
+
+    @staticmethod
+    def forward(context: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """The top."""
+        context.save_for_backward(rows, weight)
+        return product(rows, weight, bias)
+
+    @staticmethod
+    def backward(context: Any, *tops: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of rows, weight and bias that are needed, from the top's (b, N)."""
+        rows, weight = context.saved_tensors
+        (top,) = tops
+        of_rows, of_weight, of_bias = context.needs_input_grad
+        return (
+            product(top, weight.T) if of_rows else None,
+            product(top.T, rows.T) if of_weight else None,
+            top.sum(0) if of_bias else None,
+        )
