@@ -148,7 +148,7 @@ define isolated_runs
 endef
 
 # What `make compare` is asked for. Where that and all that it goes by is as it was, its last report still stands.
-asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS SEEDS CAFFE_RUNTIME,$(name)=$($(name)))
+asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS ENGINE SEEDS CAFFE_RUNTIME,$(name)=$($(name)))
 
 compare: $(VENV)/.ready ## run what is missing of both sides, and diff them stage by stage
 	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && $(MAKE) --no-print-directory compare-afresh; }

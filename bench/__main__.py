@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from types import ModuleType
 
-from bench import growth, jpeg_to_features, resnet101
+from bench import growth, jpeg_to_features, kmeans, resnet101, svms, training
 from bench.measure import ROUNDS, Bench, by_name, installed, table
 from experiment.errors import run_command
 
@@ -14,6 +14,9 @@ PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python", "libsvm-
 WORKS: dict[str, ModuleType] = {
     "resnet101": resnet101,
     "jpeg-to-features": jpeg_to_features,
+    "training": training,
+    "kmeans": kmeans,
+    "svms": svms,
     "growth": growth,
 }
 

@@ -42,7 +42,7 @@ class Work:
     unit: str
     subjects: Sequence[Subject]
     per_second: float = 1.0
-    error: Callable[[Any], float] | None = None
+    error: Callable[[Any], float | None] | None = None
 
 
 @dataclass(frozen=True)

@@ -61,11 +61,11 @@ def set_threads(arguments: argparse.Namespace) -> None:
         torch.set_num_threads(arguments.threads)
 
 
-def seconds_of_stages(run: RunFolder, counts: Mapping[str, int]) -> dict[str, float]:
+def seconds_of_stages(run: RunFolder, counts: Mapping[str, int], engine: str) -> dict[str, float]:
     """As `torch_impl.speed` measures them."""
     from torch_impl import speed
 
-    return speed.seconds_of_stages(run, counts)
+    return speed.seconds_of_stages(run, counts, engine)
 
 
 if __name__ == "__main__":

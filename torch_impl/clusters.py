@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.sparse import csr_matrix
 from torch import Tensor
 
 from experiment.artifacts import batches
@@ -45,8 +46,8 @@ def kmeans(features: Tensor, initial: Tensor, max_iter: int, tolerance: float) -
     Returns centroids (k, D) float64, assignments (n,) int64, inertia (sum of squared distances), iterations.
     """
     # As scikit-learn does, the mean is taken off first: distances then cancel less. Any point near it will do.
-    rows = Rows(features, features.mean(0))
-    centroids = initial.double() - rows.offset
+    rows = Rows(features.numpy(), features.mean(0).numpy())
+    centroids = initial.numpy() - rows.offset
     clusters = Clusters(rows, len(centroids))
     allowed_shift = tolerance * rows.mean_variance()
     iterations = 0
@@ -54,61 +55,74 @@ def kmeans(features: Tensor, initial: Tensor, max_iter: int, tolerance: float) -
         iterations += 1
         clusters.assign(rows.nearest(centroids))
         clusters.fill_empty(centroids)
-        moved = torch.where(clusters.counts[:, None] > 0, clusters.sums / clusters.counts[:, None], centroids)
-        shift = (moved - centroids).square().sum().item()
+        counts = clusters.counts[:, None]
+        moved = np.divide(clusters.sums, counts, where=counts > 0, out=centroids.copy())
+        shift = np.square(moved - centroids).sum()
         centroids = moved
         if shift <= allowed_shift:
             break
     clusters.assign(rows.nearest(centroids))
-    return centroids + rows.offset, clusters.assignments, clusters.inertia(centroids), iterations
+    found = torch.from_numpy(centroids + rows.offset), torch.from_numpy(clusters.assignments)
+    return *found, clusters.inertia(centroids), iterations
 
 
 class Rows:
     """The features about a point, in float32 for what is sure in it, and in float64 for what is not.
+
+    The product in float32 takes all threads. The rest is numpy's, on one: threads that wait for each other at every
+    small operation cost more than they do wherever something else runs beside them.
 
     Attributes
     ----------
     offset : (D,) float64, the point. squares : (n,) float64, the rows' squared lengths from there.
     """
 
-    def __init__(self, features: Tensor, offset: Tensor) -> None:
+    def __init__(self, features: np.ndarray, offset: np.ndarray) -> None:
         """features: (n, D) and offset: (D,), float32 or float64."""
-        self.features, self.offset = features, offset.double()
-        self.rounded = (features - offset).float()
-        self.squares = torch.empty(len(features), dtype=torch.float64)
-        self.total = torch.zeros_like(self.offset)
+        self.features, self.offset = features, offset.astype(np.float64)
+        self.rounded = torch.from_numpy((features - offset).astype(np.float32, copy=False))
+        self.squares = np.empty(len(features))
+        self.total = np.zeros_like(self.offset)
         for cut in batches(len(features), ROWS_AT_ONCE):
             exact = self.exact(cut)
-            self.squares[cut] = exact.square().sum(1)
+            self.squares[cut] = np.einsum("nd,nd->n", exact, exact)
             self.total += exact.sum(0)
 
-    def exact(self, which: slice | Tensor) -> Tensor:
+    def exact(self, which: slice | np.ndarray) -> np.ndarray:
         """(m, D) float64, some of the rows."""
         return self.features[which] - self.offset
+
+    def squared_distances(self, which: slice | np.ndarray, centroids: np.ndarray) -> np.ndarray:
+        """(m, k) float64, of some of the rows."""
+        return squared_distances(torch.from_numpy(self.exact(which)), torch.from_numpy(centroids)).numpy()
 
     def mean_variance(self) -> float:
         """The mean over the dimensions of the rows' variance."""
         n, dimension = self.features.shape
-        return ((self.squares.sum() - self.total.square().sum() / n) / (n * dimension)).item()
+        return float((self.squares.sum() - np.square(self.total).sum() / n) / (n * dimension))
 
-    def nearest(self, centroids: Tensor) -> Tensor:
+    def nearest(self, centroids: np.ndarray) -> np.ndarray:
         """(n,) int64, the centroid that is nearest to each row in float64; centroids: (k, D) float64 about `offset`.
 
         A product in float32 tells it where the two nearest lie farther apart than rounding can have moved them, which
         is nearly everywhere; the other rows are looked at in float64.
         """
         # |c|^2 - 2 x c is the squared distance but for |x|^2, which is the same for all centroids.
-        squares = centroids.square().sum(1)
-        scores = linear(self.rounded, -2 * centroids.float(), squares.float())
-        first, nearest = scores.min(1)
-        second = scores.scatter_(1, nearest[:, None], torch.inf).amin(1)
+        squares = np.square(centroids).sum(1)
+        operands = (torch.from_numpy(array).float() for array in (-2 * centroids, squares))
+        scores = linear(self.rounded, *operands).numpy()
+        nearest = scores.argmin(1)
+        first = np.take_along_axis(scores, nearest[:, None], 1)[:, 0].astype(np.float64)
+        np.put_along_axis(scores, nearest[:, None], np.inf, 1)
         # A float32 sum of D products errs by at most D u |x| |c|, in whatever order (Higham 2002, 3.1); both operands
         # and |c|^2 are rounded by u, and so are the sums of both terms. What is below FLT_MIN may count as 0.
-        d, length = centroids.shape[1], squares.max().sqrt()
-        rounding = UNIT * ((2.1 * d + 10) * self.squares.sqrt() * length + 4 * length**2) + 4 * d * FLT_MIN
-        sure = second.double() - first.double() > 2 * rounding  # not where a value is no number
-        for cut in torch.nonzero(~sure).flatten().split(ROWS_AT_ONCE):
-            nearest[cut] = squared_distances(self.exact(cut), centroids).argmin(1)
+        d, length = centroids.shape[1], np.sqrt(squares.max())
+        rounding = UNIT * ((2.1 * d + 10) * np.sqrt(self.squares) * length + 4 * length**2) + 4 * d * FLT_MIN
+        with np.errstate(invalid="ignore"):  # inf - inf
+            sure = scores.min(1) - first > 2 * rounding  # not where a value is no number
+        unsure = np.flatnonzero(~sure)
+        for cut in batches(len(unsure), ROWS_AT_ONCE):
+            nearest[unsure[cut]] = self.squared_distances(unsure[cut], centroids).argmin(1)
         return nearest
 
 
@@ -117,44 +131,48 @@ class Clusters:
 
     Attributes
     ----------
-    assignments : (n,) int64. sums : (k, D) float64. counts : (k,) float64.
+    assignments : (n,) int64. sums : (k, D) float64. counts : (k,) int64.
     """
 
     def __init__(self, rows: Rows, k: int) -> None:
         self.rows = rows
-        self.assignments = torch.full((len(rows.features),), NONE)
-        self.sums = torch.zeros(k, len(rows.offset), dtype=torch.float64)
-        self.counts = torch.zeros(k, dtype=torch.float64)
+        self.assignments = np.full(len(rows.features), NONE)
+        self.sums = np.zeros((k, len(rows.offset)))
+        self.counts = np.zeros(k, np.int64)
 
-    def assign(self, nearest: Tensor) -> None:
+    def assign(self, nearest: np.ndarray) -> None:
         """Move rows to other clusters; nearest: (n,) int64."""
-        for cut in torch.nonzero(nearest != self.assignments).flatten().split(ROWS_AT_ONCE):
-            exact = self.rows.exact(cut)
-            self.sums.index_add_(0, nearest[cut], exact)
-            before = self.assignments[cut]
-            if (had := before != NONE).any():
-                self.sums.index_add_(0, before[had], exact[had], alpha=-1)
+        changed = np.flatnonzero(nearest != self.assignments)
+        for cut in batches(len(changed), ROWS_AT_ONCE):
+            which = changed[cut]
+            left, came = (one_hot(clusters[which], len(self.sums)) for clusters in (self.assignments, nearest))
+            self.sums += (came - left) @ self.rows.exact(which)
         self.assignments = nearest
-        self.counts = torch.bincount(nearest, minlength=len(self.counts)).double()
+        self.counts = np.bincount(nearest, minlength=len(self.counts))
 
-    def fill_empty(self, centroids: Tensor) -> None:
+    def fill_empty(self, centroids: np.ndarray) -> None:
         """Give each empty cluster the row that lies farthest from its own centroid, each another row."""
-        empty = torch.nonzero(self.counts == 0).flatten()
+        empty = np.flatnonzero(self.counts == 0)
         if not len(empty):
             return
-        n = len(self.assignments)
-        own = [
-            squared_distances(self.rows.exact(cut), centroids).gather(1, self.assignments[cut, None]).flatten()
-            for cut in batches(n, ROWS_AT_ONCE)
-        ]
-        filled = self.assignments.clone()
-        filled[torch.cat(own).topk(len(empty)).indices] = empty
+        own = np.empty(len(self.assignments))
+        for cut in batches(len(own), ROWS_AT_ONCE):
+            all_of_them = self.rows.squared_distances(cut, centroids)
+            own[cut] = np.take_along_axis(all_of_them, self.assignments[cut, None], 1)[:, 0]
+        filled = self.assignments.copy()
+        filled[np.argsort(-own)[: len(empty)]] = empty
         self.assign(filled)
 
-    def inertia(self, centroids: Tensor) -> float:
+    def inertia(self, centroids: np.ndarray) -> float:
         """The sum of the squared distances of all rows to their clusters' centroids."""
-        spread = self.counts @ centroids.square().sum(1) - 2 * (self.sums * centroids).sum()
-        return max(0.0, (self.rows.squares.sum() + spread).item())
+        spread = self.counts @ np.square(centroids).sum(1) - 2 * (self.sums * centroids).sum()
+        return max(0.0, float(self.rows.squares.sum() + spread))
+
+
+def one_hot(clusters: np.ndarray, k: int) -> csr_matrix:
+    """(k, m) with a 1 where a row is in a cluster; clusters: (m,), `NONE` where it is in none."""
+    (inside,) = np.nonzero(clusters != NONE)
+    return csr_matrix((np.ones(len(inside)), (clusters[inside], inside)), (k, len(clusters)))
 
 
 def squared_distances(rows: Tensor, centroids: Tensor) -> Tensor:
