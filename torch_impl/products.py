@@ -1,7 +1,7 @@
 """Matrix products of float32 by oneDNN, which uses the AVX-512 of every processor that has it.
 
-PyTorch takes float32 products to MKL, which keeps AVX-512 for Intel's own: on an AMD EPYC (Zen 5) oneDNN is 2.3 times
-as fast, on a Xeon they are alike.
+PyTorch takes float32 products to MKL, whose speed on an AMD EPYC (Zen 5) is that of AVX2: oneDNN is 2.3 times as fast
+there. On an Intel processor they have not been compared.
 """
 
 from typing import Any
