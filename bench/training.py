@@ -51,7 +51,7 @@ def run(bench: Bench) -> None:
         runs["PyTorch eager"] = eager(features, labels, first)
         for step in runs.values():
             step()
-        runs["the products alone, oneDNN"] = products(lambda one, other: product(one, other))
+        runs["the products alone, oneDNN"] = products(product)
         runs["the products alone, torch.mm"] = products(lambda one, other: one @ other.T)
         subjects = [Subject(name, "float32", step) for name, step in runs.items()]
         bench.measure(Work(NAME, "s an iteration", subjects, error=error))

@@ -8,7 +8,7 @@ from torch import Tensor
 from experiment.artifacts import batches
 from experiment.errors import UserError
 from experiment.pipeline import Stage
-from torch_impl.products import linear
+from torch_impl.products import product
 
 UNIT = 2.0**-24  # u, the most that rounding to float32 changes a number by, as a share of it
 FLT_MIN = torch.finfo(torch.float32).tiny
@@ -110,7 +110,7 @@ class Rows:
         # |c|^2 - 2 x c is the squared distance but for |x|^2, which is the same for all centroids.
         squares = np.square(centroids).sum(1)
         operands = (torch.from_numpy(array).float() for array in (-2 * centroids, squares))
-        scores = linear(self.rounded, *operands).numpy()
+        scores = product(self.rounded, *operands).numpy()
         nearest = scores.argmin(1)
         first = np.take_along_axis(scores, nearest[:, None], 1)[:, 0].astype(np.float64)
         np.put_along_axis(scores, nearest[:, None], np.inf, 1)
