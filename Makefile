@@ -14,7 +14,7 @@ SET ?=
 LIMIT ?=
 #: THREADS=N  CPU threads (default 0: all)
 THREADS ?= 0
-#: ENGINE=auto|openvino|onnxruntime|folded|eager  what computes the port's features (default: the fastest that is installed)
+#: ENGINE=NAME  what computes the port's features: auto (default: the fastest that is installed), openvino ... (README, Speed)
 ENGINE ?= auto
 #: SEEDS=N  draws of `make seeds`, `make controls` and `make sensitivity` (default: 5)
 SEEDS ?= 5
@@ -84,6 +84,7 @@ must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(
 $(call must,THREADS,[0-9]+,a whole number; 0 is all)
 $(call must,SEEDS,0*[1-9][0-9]*,a whole number above 0)
 $(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
+$(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded)(-bfloat16)?,one of auto openvino onnxruntime folded eager openvino-bfloat16 folded-bfloat16)
 $(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
 $(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
 $(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
@@ -97,7 +98,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-began compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
 
 help: ## list the commands and the variables
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -153,7 +154,10 @@ asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS ENGINE SEED
 compare: $(VENV)/.ready ## run what is missing of both sides, and diff them stage by stage
 	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && $(MAKE) --no-print-directory compare-afresh; }
 
-compare-afresh: caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
+compare-began: $(VENV)/.ready
+	@mkdir -p '$(RUN)' && touch '$(RUN)/.compare-began'
+
+compare-afresh: compare-began caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
 	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \

@@ -25,7 +25,7 @@ from compare.comparable import (
 from compare.end_to_end import checks as end_to_end_checks
 from compare.end_to_end import end_to_end, seed_pairs
 from compare.junit import write_junit
-from compare.kept import keep, state
+from compare.kept import changed_meanwhile, keep, state
 from compare.pair import FinishedRun, Pair, stage_digests
 from compare.report import print_report
 from compare.stages import MALFORMED, compare_stage
@@ -105,7 +105,7 @@ def main() -> int:
         write_junit(arguments.junit, [*isolated, *chained], time.monotonic() - started)
     tell()
     code = 0 if result["agrees"] else 1
-    if kept_for:
+    if kept_for and not changed_meanwhile(kept_for):
         with contextlib.redirect_stdout(io.StringIO()) as plain:  # for no terminal in particular
             tell()
         keep(kept_for, before, plain.getvalue(), code, [path for path in (arguments.json, arguments.junit) if path])

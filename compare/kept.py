@@ -7,7 +7,7 @@ import argparse
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from experiment.pipeline import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ".compare-kept.json"
+BEGAN = ".compare-began"  # touched by make before it brings the runs up to date
 NOT_KEPT = 3
 RUNS = ("caffe*", "torch*", "seeds")  # folders under RUN
 PROGRAM = ("Makefile", "pyproject.toml", "docker", "prototxt", "experiment", "caffe_impl", "torch_impl", "compare",
@@ -31,10 +32,31 @@ def state(run: Path, asked: str) -> str:
     file and leave this as it was. Raises `UserError` where RUN/caffe is not there.
     """
     external = RunFolder(run / "caffe").spec["external"]
-    paths = [ROOT / name for name in PROGRAM] + sorted(path for name in RUNS for path in run.glob(name))
-    outside = [Path(entry["path"]) for name, entry in sorted(external.items()) if name != "devkit"]
+    paths = sorted(path for name in RUNS for path in run.glob(name))
     packages = sorted(os.listdir(sysconfig.get_path("purelib")))  # a distribution's folder has its version in its name
-    return sha256_json([asked, sys.version, packages, fingerprint(external.get("devkit")), stamps(*paths, *outside)])
+    listing = fingerprint(external.get("devkit"))
+    return sha256_json([asked, sys.version, packages, listing, stamps(*program(), *paths, *outside(external))])
+
+
+def program() -> list[Path]:
+    """What the runs are made by."""
+    return [ROOT / name for name in PROGRAM]
+
+
+def outside(external: Mapping[str, Any]) -> list[Path]:
+    """The files from outside but the devkit's; external : of a spec.json."""
+    return [Path(entry["path"]) for name, entry in sorted(external.items()) if name != "devkit"]
+
+
+def changed_meanwhile(run: Path) -> bool:
+    """Whether program, packages, weights or data may have changed while the runs were brought up to date, so that these
+    need not be of what there is now. Raises `UserError` where RUN/caffe is not there."""
+    external = RunFolder(run / "caffe").spec["external"]
+    if not (run / BEGAN).is_file() or fingerprint(external.get("devkit")) != external["devkit"].get("listing"):
+        return True
+    own = [path for path in outside(external) if run not in path.parents]
+    times = [ctime for _, _, _, ctime, _ in stamps(*program(), *own)]
+    return max(*times, os.stat(sysconfig.get_path("purelib")).st_ctime_ns) > (run / BEGAN).stat().st_mtime_ns
 
 
 def stamps(*paths: Path) -> list[Any]:

@@ -109,8 +109,8 @@ class Rows:
         """
         # |c|^2 - 2 x c is the squared distance but for |x|^2, which is the same for all centroids.
         squares = np.square(centroids).sum(1)
-        operands = (torch.from_numpy(array).float() for array in (-2 * centroids, squares))
-        scores = product(self.rounded, *operands).numpy()
+        scores = product(self.rounded, torch.from_numpy(-2 * centroids).float()).numpy()
+        scores += squares.astype(np.float32)
         nearest = scores.argmin(1)
         first = np.take_along_axis(scores, nearest[:, None], 1)[:, 0].astype(np.float64)
         np.put_along_axis(scores, nearest[:, None], np.inf, 1)

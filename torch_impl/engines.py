@@ -5,7 +5,6 @@ its stage features and in that stage's key.
 """
 
 import importlib.metadata
-import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -17,8 +16,8 @@ from experiment.stages import OF_THE_NET
 from torch_impl.caffe_net import Arithmetic, CaffeNet
 
 AUTO = "auto"
-# Engine to the packages that it needs, from the fastest to the slowest as `make bench` found them. All compute in
-# float32 and pass the comparison; the first that is installed is taken where none is named.
+# Engine to the packages that it needs, the fastest first (`make bench`). All compute in float32 and pass the
+# comparison; the first that is installed is taken where none is named.
 ENGINES: dict[str, tuple[str, ...]] = {
     "openvino": ("openvino", "onnx"),
     "onnxruntime": ("onnxruntime", "onnx"),
@@ -55,6 +54,15 @@ def choose(asked: str, variation: str = "") -> dict[str, str]:
     return {"engine": asked, **{package: importlib.metadata.version(package) for package in needs(asked)}}
 
 
+def is_installed(package: str) -> bool:
+    """Whether a package of that name is installed; a module without its distribution has no version to tell."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
 def needs(name: str) -> tuple[str, ...]:
     """The packages that an engine needs besides the port's own."""
     return ENGINES[name.removesuffix(BFLOAT16)]
@@ -62,7 +70,7 @@ def needs(name: str) -> tuple[str, ...]:
 
 def missing(name: str) -> list[str]:
     """Those of them that are not installed."""
-    return [package for package in needs(name) if importlib.util.find_spec(package) is None]
+    return [package for package in needs(name) if not is_installed(package)]
 
 
 def build(name: str, net: CaffeNet, blob: str) -> Net:

@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError, run_command
-from experiment.pipeline import Stage, code_hashes
+from experiment.pipeline import Stage, code_hashes, machine
 from experiment.pipeline import main as run_stages
 from experiment.stage_writer import StageWriter
 from torch_impl import features, shards
@@ -37,7 +37,8 @@ def main() -> int:
     if dist.get_rank():
         features.serve(Stage("features", run, run, None, cast(StageWriter, None), engine=engine["engine"]))  # no output
     else:
-        options = ["--only", "features", "--engine", engine["engine"], "--threads", str(arguments.threads)]
+        # torchrun gives each process one thread where it is not told otherwise: the manifest is told how many there are.
+        options = ["--only", "features", "--engine", engine["engine"], "--threads", str(torch.get_num_threads())]
         run_stages("torch", MODULES, versions, [str(run.path), *options], before=set_threads)
         shards.announce(shards.LAST)
     dist.destroy_process_group()
@@ -45,13 +46,20 @@ def main() -> int:
 
 
 def require_alike(parts: dict[str, object]) -> None:
-    """Stop where the processes have not all the same program, versions, engine and specification."""
-    parts = {**parts, "code": code_hashes("features", MODULES), "threads": torch.get_num_threads()}
+    """Stop where the processes have not all the same program, versions, engine, processor and specification."""
+    parts = {
+        **parts,
+        "code": code_hashes("features", MODULES),
+        "threads": torch.get_num_threads(),
+        "machine": machine(),
+    }
     digest = torch.frombuffer(bytearray.fromhex(sha256_json(parts)), dtype=torch.uint8)
     found = [torch.empty_like(digest) for _ in range(shards.count())]
     dist.all_gather(found, digest)
     if any(not torch.equal(one, found[0]) for one in found):
-        raise UserError("the processes differ in program, versions, engine, threads or run: give them all the same")
+        raise UserError(
+            "the processes differ in program, versions, engine, threads, processor or run: give them all the same"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from compare import kept
 from compare.stages import compare_stage
 from experiment.artifacts import MANIFEST
 from experiment.errors import UserError, run_command
+from experiment.pipeline import fingerprint
 
 ASKED = "PROFILE=toy SEEDS=5"
 
@@ -41,20 +42,26 @@ def run(tmp_path, templates, monkeypatch) -> Path:
         link_run(templates[template], run / side)
         own(run / side, "index"), own(run / side, "svm")
     change_spec(run / "caffe", lambda spec: spec["external"]["weights"].update(path=str(weights)))
-    change_spec(run / "caffe", lambda spec: spec["external"]["devkit"].update(path=str(data)))
+    listing = fingerprint({"path": str(data)})
+    change_spec(run / "caffe", lambda spec: spec["external"]["devkit"].update(path=str(data), listing=listing))
     return run
 
 
 @pytest.fixture
 def make(monkeypatch, capsys, run, program):
-    """`make()`: what `make compare` does where it looked in vain; gives exit code and stdout. Two stages will do."""
+    """`make()`: what `make compare` does where it looked in vain; gives exit code and stdout. Two stages will do.
+
+    `during` happens while the runs are made.
+    """
     few = ("index", "svm")
     monkeypatch.setattr(
         command, "compare_stage", lambda stage, pair: compare_stage(stage, pair) if stage in few else []
     )
 
-    def compare() -> tuple[int, str]:
+    def compare(during=lambda: None) -> tuple[int, str]:
         files = ["--json", run / "compare.json", "--junit", run / "compare.xml"]
+        (run / kept.BEGAN).touch()
+        during()
         words = [run / "caffe", run / "torch", "--isolated", run / "torch-isolated", *files, "--keep", run, ASKED]
         return ended(monkeypatch, capsys, command.main, words)
 
@@ -164,6 +171,13 @@ def test_what_changes_while_the_runs_are_read_is_noticed(make, look, run, monkey
     monkeypatch.setattr(command, "compare_runs", meanwhile)
     assert make()[0] == 0
     assert look()[0] == kept.NOT_KEPT
+
+
+@pytest.mark.parametrize("what", ["the comparison's code", "the Makefile", "the weights", "a photograph", "the data"])
+def test_no_report_is_kept_where_the_program_or_the_data_change_while_the_runs_are_made(what, make, look, run, program):
+    """They may be of what was there before, though the comparison finds them finished."""
+    assert make(lambda: TOUCHED[what](run, program))[0] == 0
+    assert look() == (kept.NOT_KEPT, "")
 
 
 def test_no_report_is_kept_of_runs_that_could_not_be_compared(make, look, run):
