@@ -98,7 +98,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-began compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
 
 help: ## list the commands and the variables
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -151,13 +151,11 @@ endef
 # What `make compare` is asked for. Where that and all that it goes by is as it was, its last report still stands.
 asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS ENGINE SEEDS CAFFE_RUNTIME,$(name)=$($(name)))
 
-compare: $(VENV)/.ready ## run what is missing of both sides, and diff them stage by stage
-	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && $(MAKE) --no-print-directory compare-afresh; }
+compare: $(VENV)/.ready $(devkit_target) ## run what is missing of both sides, and diff them stage by stage
+	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && mkdir -p '$(RUN)' && \
+		touch '$(RUN)/.compare-began' && $(MAKE) --no-print-directory compare-afresh; }
 
-compare-began: $(VENV)/.ready
-	@mkdir -p '$(RUN)' && touch '$(RUN)/.compare-began'
-
-compare-afresh: compare-began caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
+compare-afresh: caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
 	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \

@@ -17,7 +17,7 @@ from experiment.pipeline import fingerprint
 
 ROOT = Path(__file__).resolve().parents[1]
 FILE = ".compare-kept.json"
-BEGAN = ".compare-began"  # touched by make before it brings the runs up to date
+BEGAN = ".compare-began"  # touched by `make compare` before it brings the runs up to date
 NOT_KEPT = 3
 RUNS = ("caffe*", "torch*", "seeds")  # folders under RUN
 PROGRAM = ("Makefile", "pyproject.toml", "docker", "prototxt", "experiment", "caffe_impl", "torch_impl", "compare",
@@ -52,11 +52,12 @@ def changed_meanwhile(run: Path) -> bool:
     """Whether program, packages, weights or data may have changed while the runs were brought up to date, so that these
     need not be of what there is now. Raises `UserError` where RUN/caffe is not there."""
     external = RunFolder(run / "caffe").spec["external"]
-    if not (run / BEGAN).is_file() or fingerprint(external.get("devkit")) != external["devkit"].get("listing"):
-        return True
     own = [path for path in outside(external) if run not in path.parents]
-    times = [ctime for _, _, _, ctime, _ in stamps(*program(), *own)]
-    return max(*times, os.stat(sysconfig.get_path("purelib")).st_ctime_ns) > (run / BEGAN).stat().st_mtime_ns
+    devkit = [Path(external["devkit"]["path"], folder) for folder in ("ImageSets/Main", "Annotations", "JPEGImages")]
+    times = [ctime for _, _, _, ctime, _ in stamps(*program(), *own, *devkit)]
+    folders = [path for path in (Path(sysconfig.get_path("purelib")), *devkit) if path.is_dir()]
+    times += [os.stat(path).st_ctime_ns for path in folders]  # what is gone, or a package that came
+    return not (run / BEGAN).is_file() or max(times) > (run / BEGAN).stat().st_mtime_ns
 
 
 def stamps(*paths: Path) -> list[Any]:

@@ -37,7 +37,7 @@ def main() -> int:
     if dist.get_rank():
         features.serve(Stage("features", run, run, None, cast(StageWriter, None), engine=engine["engine"]))  # no output
     else:
-        # torchrun gives each process one thread where it is not told otherwise: the manifest is told how many there are.
+        # torchrun gives each process one thread where it is not told otherwise: the manifest has how many there are.
         options = ["--only", "features", "--engine", engine["engine"], "--threads", str(torch.get_num_threads())]
         run_stages("torch", MODULES, versions, [str(run.path), *options], before=set_threads)
         shards.announce(shards.LAST)

@@ -2,7 +2,6 @@
 
 import importlib
 import importlib.metadata
-import importlib.util
 import subprocess
 import sys
 
@@ -205,7 +204,7 @@ def test_the_default_is_the_first_that_is_installed_and_never_rounds(monkeypatch
         ({"openvino"}, "folded"),
         (set(), "folded"),
     ):
-        monkeypatch.setattr(importlib.util, "find_spec", lambda name, there=installed: name in there or None)
+        monkeypatch.setattr(engines, "is_installed", lambda package, there=installed: package in there)
         monkeypatch.setattr(importlib.metadata, "version", lambda name: "1.0")
         assert engines.choose("auto")["engine"] == chosen
 
@@ -224,9 +223,13 @@ def test_what_is_varied_in_the_ports_own_net_is_computed_by_it(variation):
 
 
 def test_an_engine_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(engines, "is_installed", lambda package: False)
     with user_error("openvino and onnx", "pip install"):
         engines.choose("openvino-bfloat16")
+
+
+def test_a_module_without_its_distribution_is_not_installed():
+    assert engines.is_installed("torch") and not engines.is_installed("experiment")
 
 
 def test_an_unknown_engine_is_one_line_and_exit_code_2_before_any_stage_runs(tmp_path):
