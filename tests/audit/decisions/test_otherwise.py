@@ -210,11 +210,7 @@ def test_the_networks_input_is_scaled_and_the_svms_is_not(root, name):
     for split, rows in (("trainval", train), ("test", test)):
         expected = np.maximum(rows @ w1.T + b1, 0) @ w2.T + b2
         assert np.allclose(run.array("transfer_features", split), expected, rtol=1e-3, atol=1e-3)
-    # The loss before the first step is of the first batch of these rows.
-    w1, b1, w2, b2 = (np.array(run.array("transfer", f"{p}_initial"), np.float64) for p in transfer.PARAMETERS)
-    scores = torch.from_numpy(np.maximum(train[:10] @ w1.T + b1, 0) @ w2.T + b2)
-    labels = torch.from_numpy(np.array(run.array("pseudo_labels", "labels"))[:10]).long()
-    assert run.array("transfer", "loss")[0] == pytest.approx(F.cross_entropy(scores, labels).item(), rel=1e-4)
+    assert_first_loss_of(run, train)
     assert np.array_equal(run.array("svm", "baseline_lr"), base.array("svm", "baseline_lr"))
 
 
@@ -304,20 +300,30 @@ def test_the_last_batch_is_dropped_or_shortened(change, expected):
         assert next(transfer.hdf5_batches(2, 3)).tolist() == [0, 1]  # fewer rows than a batch has
 
 
+def assert_trained_on(run, hr, lr):
+    """Clusters, pseudo-labels and the first loss are those of these rows, (n, D) each."""
+    assigned, centroids = run.array("clusters", "assignments"), np.array(run.array("clusters", "centroids"))
+    for k, centroid in enumerate(centroids):
+        assert np.allclose(centroid, hr[assigned == k].mean(axis=0), atol=1e-5)
+    nearest = ((lr[:, None] - centroids[None]) ** 2).sum(2).argmin(1)
+    assert np.array_equal(run.array("pseudo_labels", "labels"), nearest)
+    assert_first_loss_of(run, lr)
+
+
+def assert_first_loss_of(run, rows):
+    """The loss before the first step is that of the first batch of these rows."""
+    w1, b1, w2, b2 = (np.array(run.array("transfer", f"{p}_initial"), np.float64) for p in transfer.PARAMETERS)
+    scores = torch.from_numpy(np.maximum(rows[:10] @ w1.T + b1, 0) @ w2.T + b2)
+    labels = torch.from_numpy(np.array(run.array("pseudo_labels", "labels"))[:10]).long()
+    assert run.array("transfer", "loss")[0] == pytest.approx(F.cross_entropy(scores, labels).item(), rel=1e-4)
+
+
 def test_halves_share_no_image(root):
     _, base, run = run_of(root, ALTERNATIVES["halves"])
     half = first_half(24)
     assert len(set(half.tolist())) == 12 and (np.diff(half) > 0).all() and len(set(np.diff(half).tolist())) > 1
     hr, lr = (rows[half] for rows in rows_of(run, "hr_trainval", "lr_trainval"))
-    assigned, centroids = run.array("clusters", "assignments"), np.array(run.array("clusters", "centroids"))
-    for k, centroid in enumerate(centroids):
-        assert np.allclose(centroid, hr[assigned == k].mean(axis=0), atol=1e-5)
-    labels = np.array(run.array("pseudo_labels", "labels"))
-    assert np.array_equal(labels, ((lr[:, None] - centroids[None]) ** 2).sum(2).argmin(1))
-    w1, b1, w2, b2 = (np.array(run.array("transfer", f"{p}_initial"), np.float64) for p in transfer.PARAMETERS)
-    scores = torch.from_numpy(np.maximum(lr[:10] @ w1.T + b1, 0) @ w2.T + b2)
-    expected = F.cross_entropy(scores, torch.from_numpy(labels[:10]).long()).item()
-    assert run.array("transfer", "loss")[0] == pytest.approx(expected, rel=1e-4)
+    assert_trained_on(run, hr, lr)
     for row in ("baseline_hr", "baseline_lr", "ours"):
         dual = np.array(run.array("svm", f"{row}_dual"))
         assert not dual[:, half].any() and np.delete(dual, half, axis=1).any()
@@ -394,15 +400,7 @@ def test_a_network_is_trained_on_object_crops_and_the_svms_on_whole_images(tmp_p
     of_crops, base, run_of_crops = run_of(tmp_path / "run", crops)
     one, _, run = run_of(tmp_path / "run", ALTERNATIVES["objects"])
     hr, lr = rows_of(run_of_crops, "hr_trainval", "lr_trainval")
-    assigned, centroids = run.array("clusters", "assignments"), np.array(run.array("clusters", "centroids"))
-    for k, centroid in enumerate(centroids):
-        assert np.allclose(centroid, hr[assigned == k].mean(axis=0), atol=1e-5)
-    labels = np.array(run.array("pseudo_labels", "labels"))
-    assert np.array_equal(labels, ((lr[:, None] - centroids[None]) ** 2).sum(2).argmin(1))
-    w1, b1, w2, b2 = (np.array(run.array("transfer", f"{p}_initial"), np.float64) for p in transfer.PARAMETERS)
-    scores = torch.from_numpy(np.maximum(lr[:10] @ w1.T + b1, 0) @ w2.T + b2)
-    expected = F.cross_entropy(scores, torch.from_numpy(labels[:10]).long()).item()
-    assert run.array("transfer", "loss")[0] == pytest.approx(expected, rel=1e-4)
+    assert_trained_on(run, hr, lr)
     assert np.array_equal(run.array("features", "lr_test"), base.array("features", "lr_test"))
     assert np.array_equal(run.array("svm", "baseline_hr"), base.array("svm", "baseline_hr"))
     # Other crops, other run: what it was made of is no longer there.
