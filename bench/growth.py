@@ -12,6 +12,7 @@ import numpy as np
 
 from bench.measure import PORT, Bench, row_of
 from experiment.artifacts import RunFolder
+from experiment.errors import UserError
 from experiment.resolve import resolve
 from experiment.stage_writer import StageWriter
 from torch_impl.features import ARRAYS
@@ -45,7 +46,9 @@ def run(bench: Bench) -> None:
 def call(module: str, *arguments: object) -> None:
     """Run a module of the project."""
     command = [sys.executable, "-m", module, *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"{module} failed: {done.stderr.strip().splitlines()[-1]}")
 
 
 def prepared(path: Path, devkit: Path, n: int) -> RunFolder:

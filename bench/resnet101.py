@@ -1,7 +1,6 @@
 """ResNet-101's pool5 of eight photographs, ms an image, in float32 and in bfloat16: the port beside its peers."""
 
 import contextlib
-import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_sample_images
 
+from bench.container import worker
 from bench.measure import PORT, Bench, Subject, Work
 from experiment.errors import UserError
 from torch_impl import engines
@@ -114,33 +114,14 @@ def peers(bench: Bench, net: CaffeNet, images: np.ndarray) -> Iterator[dict[str,
 def pycaffe(bench: Bench, folder: Path, images: np.ndarray) -> Iterator[Run]:
     """Caffe with OpenBLAS on all cores, in the container. Raises `UserError` where no container runs."""
     np.save(folder / "images.npy", images)
-    written = folder / "out"
-    written.mkdir()
-    written.chmod(0o777)  # under sudo the container runs as the user who called sudo
-    folder.chmod(0o755)
-    worker = ["python3", "bench/caffe_worker.py", PROTOTXT, folder / "weights.caffemodel", folder / "images.npy"]
-    command = [PROJECT / "docker" / "run", "--read", folder, "--write", written, "--", *worker, BLOB, written / "f.npy"]
-    process = subprocess.Popen(
-        [str(part) for part in command], text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert process.stdin is not None and process.stdout is not None
-    word, _, version = process.stdout.readline().strip().partition(" ")
-    if word != "ready":
-        process.wait()
-        raise UserError("no container with Caffe runs here (make container)")
-    bench.versions["python3-caffe"] = version
+    files = [PROTOTXT, folder / "weights.caffemodel", folder / "images.npy"]
+    with worker(bench, folder, "bench/caffe_worker.py", *map(str, files), BLOB, str(folder / "f.npy")) as work:
 
-    def run() -> np.ndarray:
-        assert process.stdin is not None and process.stdout is not None
-        print("go", file=process.stdin, flush=True)
-        assert process.stdout.readline() == "done\n", "Caffe stopped"
-        return np.load(written / "f.npy")
+        def run() -> np.ndarray:
+            work()
+            return np.load(folder / "f.npy")
 
-    try:
         yield run
-    finally:
-        process.stdin.close()
-        process.wait()
 
 
 def opencv(weights: Path, images: np.ndarray) -> Run:
