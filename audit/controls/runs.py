@@ -40,7 +40,7 @@ def ours(root: Path, seed: int, threads: int) -> RunFolder:
     if stands_for(made, RunFolder(root / "torch"), seed):
         return made
     run = prepared(root, "ours", seed, threads)
-    bring_up_to_date(run, SEEDED, None, threads)
+    bring_up_to_date(run, SEEDED, threads)
     return run
 
 
@@ -49,7 +49,7 @@ def mislabelled(root: Path, true: RunFolder, control: str, seed: int, threads: i
     labels = np.array(true.array("pseudo_labels", "labels"))
     run = prepared(root, control, seed, threads)
     write_labels(run, LABELS[control](labels, run.spec["values"]["clusters"]["k"], seed))
-    bring_up_to_date(run, TRAINED, None, threads)
+    bring_up_to_date(run, TRAINED, threads)
     return run
 
 
@@ -69,14 +69,14 @@ def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
     if not up_to_date(base, SEEDLESS):
         raise UserError(f"{base.path} is not what this program makes now: run `make torch-reproduce` first")
     run = resolve_beside(base, root / FOLDER / name / str(seed) / "torch", seed)
-    bring_up_to_date(run, SEEDLESS, base, threads)
+    bring_up_to_date(run, SEEDLESS, threads, base)
     return run
 
 
-def bring_up_to_date(run: RunFolder, stages: Sequence[str], reuse: RunFolder | None, threads: int) -> None:
+def bring_up_to_date(run: RunFolder, stages: Sequence[str], threads: int, reuse: RunFolder | None = None) -> None:
     """Run what is missing of a resolved run's stages, or take it over from `reuse` where that has the same."""
     only = [word for stage in stages for word in ("--only", stage)]
-    taken = ["--reuse", str(reuse.path)] if reuse is not None and reuse.path.is_dir() else []
+    taken = ["--reuse", str(reuse.path)] if reuse else []
     run_stages("torch", MODULES, versions, [str(run.path), *taken, "--threads", str(threads), *only], set_threads)
 
 
