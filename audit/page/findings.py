@@ -50,8 +50,6 @@ def check(subject: Subject) -> Checked:
 
 def counted(claims: Sequence[Claim]) -> str:
     """How many claims have which verdict, in words; those on the paper's own figures apart from those on a run."""
-    if not claims:
-        return "No claim was checked."
     decided = {
         "on the paper's own figures": [claim for claim in claims if claim.evidence == PAPER_ALONE],
         "on this run": [claim for claim in claims if claim.evidence != PAPER_ALONE],
@@ -60,20 +58,15 @@ def counted(claims: Sequence[Claim]) -> str:
     return f"{len(claims)} claims of the paper: {'; '.join(told)}."
 
 
-def told(claims: Sequence[Claim]) -> str:
-    """What became of the claims: of the main one, and how many have which verdict."""
-    return f"{gain_text(claims)} {counted(claims)}".lstrip()
-
-
-def gain_text(claims: Sequence[Claim]) -> str:
-    """What became of the paper's main claim, the gain of Ours, in a sentence; "" where no claim was checked."""
-    number = [entry["rule"] for entry in read_claims()].index("gain")
-    for one in claims[number : number + 1]:
-        return (
-            f"The gain over Baseline-LR, by the paper {one.published}: {one.verdict}; here Ours minus Baseline-LR is "
-            f"{one.caffe} by Caffe and {one.port} by the port."
-        )
-    return ""
+def claims_text(claims: Sequence[Claim]) -> str:
+    """What became of the claims: of the main one, the gain of Ours, and how many have which verdict."""
+    if not claims:
+        return "No claim was checked."
+    one = claims[[entry["rule"] for entry in read_claims()].index("gain")]  # both are in the file's order
+    return (
+        f"The gain over Baseline-LR, by the paper {one.published}: {one.verdict}; here Ours minus Baseline-LR is "
+        f"{one.caffe} by Caffe and {one.port} by the port. {counted(claims)}"
+    )
 
 
 def tally(claims: Sequence[Claim]) -> str:

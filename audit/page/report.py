@@ -76,7 +76,7 @@ def verdict(checked: findings.Checked) -> dict[str, object]:
     return {
         "name": subject.name,
         "agrees": subject.comparison["agrees"],
-        "sentence": f"Caffe and the port {sentence}. {findings.told(checked.claims)}",
+        "sentence": f"Caffe and the port {sentence}. {findings.claims_text(checked.claims)}",
         "of": "; ".join(f"{what}: {value} ({stands})" for what, value, stands, _ in standing_of(subject)),
     }
 
