@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # the report, which asks no run for anything, need not wait f
     from audit.decisions.variants import Variant
 
 IDENTICAL = "identical: nothing differs"
+NOT_MEASURED = "not measured"
 
 
 class Bootstrap:
@@ -161,3 +162,9 @@ def told_instead(entry: Mapping[str, Any]) -> str:
     if reason := entry.get("reason"):
         return f"failed: {reason}" if entry.get("failed") else reason
     return IDENTICAL if entry.get("identical") else ""
+
+
+def instead_text(entry: Mapping[str, Any]) -> str:
+    """The same where it does not stand in an effect's own column: what was not measured says so."""
+    not_measured = entry.get("reason") and not entry.get("failed")
+    return f"{NOT_MEASURED}: {entry['reason']}" if not_measured else told_instead(entry)

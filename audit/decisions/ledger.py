@@ -13,7 +13,7 @@ from typing import Any
 from audit.controls.text import mean_text
 from audit.decisions import elsewhere
 from audit.decisions.decisions import OWNERS, Alternative, Decision, read_decisions
-from audit.decisions.effects import chance_text, effect_text, told_instead, told_rows
+from audit.decisions.effects import NOT_MEASURED, chance_text, effect_text, instead_text, told_rows
 from audit.measured import SCHEMA_VERSION, read_current
 from compare.report import ROW_NAMES
 from experiment.artifacts import read_json, sha256_json, write_json
@@ -27,7 +27,6 @@ RESULTS = ROOT / "docs" / "results"
 LEDGER = ROOT / "docs" / "ledger.md"
 NAMES = ("embedded", "caltech20-voc")  # the data sets of the columns
 FILES = ("sensitivity", "controls")  # RUN/<file>/<file>.json
-NOT_MEASURED = "not measured"
 TITLE = """# The ledger
 
 What the paper leaves open or says twice, and where Caffe does otherwise than PyTorch's obvious way. The numbers stand
@@ -99,9 +98,8 @@ def effects_cell(alternatives: Sequence[Alternative], files: Mapping[str, Any]) 
             told.append(f"`{one.name}` {NOT_MEASURED} ([why](#not-measured))")
         elif entry is None:
             told.append(f"`{one.name}` {NOT_MEASURED}")
-        elif instead := told_instead(entry):
-            why_not = "reason" in entry and not entry.get("failed")
-            told.append(f"`{one.name}` {NOT_MEASURED}: {instead}" if why_not else f"`{one.name}` {instead}")
+        elif instead := instead_text(entry):
+            told.append(f"`{one.name}` {instead}")
         else:
             effects = entry["effect"]
             rows = [f"{ROW_NAMES[row]} {effect_text(effects[row])}" for row in told_rows(effects)]

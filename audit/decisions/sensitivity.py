@@ -15,7 +15,7 @@ from typing import Any
 
 from audit.decisions.cluster import run_all, say
 from audit.decisions.decisions import Alternative, read_decisions
-from audit.decisions.effects import Bootstrap, effect_text, measured, told_instead
+from audit.decisions.effects import Bootstrap, effect_text, instead_text, measured
 from audit.decisions.otherwise.changes import CHANGES
 from audit.decisions.variants import FOLDER, Variant, prepare
 from audit.measured import stamp
@@ -183,14 +183,13 @@ def table(found: Mapping[str, Any]) -> str:
     measured_rows = [
         [entry["decision"], entry["alternative"], *(effect_text(entry["effect"][row]) for row in ROWS)]
         for entry in found["entries"]
-        if not told_instead(entry)
+        if not instead_text(entry)
     ]
     base = ["base", "mAP", *(number(found["base"][row]) for row in ROWS)]
     text = markdown_table(["decision", "alternative", *(ROW_NAMES[row] for row in ROWS)], [base, *measured_rows], 2)
     for entry in found["entries"]:
-        if instead := told_instead(entry):
-            how = "not measured: " if "reason" in entry and not entry.get("failed") else ""
-            text += f"{entry['decision']} {entry['alternative']}: {how}{instead}\n"
+        if instead := instead_text(entry):
+            text += f"{entry['decision']} {entry['alternative']}: {instead}\n"
     return text
 
 

@@ -119,8 +119,7 @@ def prepare(variant: Variant, mean: Path | None = None) -> str:
     """Derive the devkit where there is one to derive, and write the run's spec.json and prototxts.
 
     mean : the mean file, for an alternative that takes it and a base that does not. Returns "", or why the alternative
-    cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit
-    or its weights are gone.
+    cannot be measured on this data. Raises `UserError` where RUN/torch, its devkit or its weights are gone.
     """
     base, devkit = RunFolder(variant.root / "torch"), None
     overrides = list(variant.alternative.set) if variant.alternative else []
