@@ -14,6 +14,8 @@ SET ?=
 LIMIT ?=
 #: THREADS=N  CPU threads (default 0: all)
 THREADS ?= 0
+#: ENGINE=NAME  what computes the port's features: auto (default: the fastest that is installed), openvino ... (README, Speed)
+ENGINE ?= auto
 #: SEEDS=N  draws of `make seeds`, `make controls` and `make sensitivity` (default: 5)
 SEEDS ?= 5
 #: NAME=voc2007|caltech101  the data set that `make data` gets
@@ -43,6 +45,8 @@ MEASURED ?= $(call finished,controls/controls.json sensitivity/sensitivity.json)
 #: TAKE="name=run ..."  the runs whose comparison `make results` takes over (default: all)
 TAKE ?= $(call finished,compare.json)
 
+#: WORKS="work ..."  what `make bench` measures (default: all)
+WORKS ?=
 #: REPORT="run ..."  the runs that `make report` shows (default: those compared, or RUN)
 # By default those that were compared, or the one that is named or chosen.
 ifeq ($(RUN)$(DEVKIT)$(LIMIT)$(PROFILE),embedded)
@@ -80,6 +84,7 @@ must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(
 $(call must,THREADS,[0-9]+,a whole number; 0 is all)
 $(call must,SEEDS,0*[1-9][0-9]*,a whole number above 0)
 $(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
+$(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded)(-bfloat16)?,one of auto openvino onnxruntime folded eager openvino-bfloat16 folded-bfloat16)
 $(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
 $(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
 $(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
@@ -93,7 +98,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
 
 help: ## list the commands and the variables
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,18 +128,18 @@ caffe-reproduce: $(VENV)/.ready $(devkit_target) ## run the literal side: real C
 
 torch-reproduce: $(VENV)/.ready $(devkit_target) ## run the PyTorch port (from the Caffe run's draws where there is one)
 	$(resolve) '$(RUN)/torch'
-	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --plan --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/torch' --draws '$(RUN)/caffe' --plan --threads $(THREADS) --engine '$(ENGINE)'
 
 # One side run otherwise, fed by the Caffe side's run: the port in float64, which is the reference, and what the noise
 # floor is made of (experiment/stages.py says what each changes). $(1): the variation, $(2): the option for threads.
 from_caffe = --inputs '$(RUN)/caffe' --draws '$(RUN)/caffe'
-vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) $(2)
+vary_torch = $(resolve) '$(RUN)/torch-$(1)' && $(PY) -m torch_impl '$(RUN)/torch-$(1)' --vary $(1) $(from_caffe) $(2) --engine '$(ENGINE)'
 vary_caffe = $(resolve) '$(RUN)/caffe-$(1)' && docker/run --write '$(RUN)/caffe-$(1)' --read '$(RUN)/caffe' $(reads) -- \
 	python3 -m caffe_impl '$(RUN)/caffe-$(1)' --vary $(1) $(from_caffe) $(2)
 
 define isolated_runs
 	$(resolve) '$(RUN)/torch-isolated'
-	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/torch-isolated' $(from_caffe) --reuse '$(RUN)/torch' --threads $(THREADS) --engine '$(ENGINE)'
 	$(call vary_torch,reference,--threads $(THREADS))
 	$(call vary_torch,threads,--threads $$($(PY) -m experiment.threads '$(RUN)/torch-isolated'))
 	$(call vary_torch,layout,--threads $(THREADS))
@@ -143,12 +148,20 @@ define isolated_runs
 	$(call vary_caffe,last-bit,--threads $(THREADS))
 endef
 
-compare: caffe-reproduce torch-reproduce ## run what is missing of both sides, and diff them stage by stage
+# What `make compare` is asked for. Where that and all that it goes by is as it was, its last report still stands.
+asked = $(foreach name,PROFILE DEVKIT WEIGHTS MEAN SET LIMIT THREADS ENGINE SEEDS CAFFE_RUNTIME,$(name)=$($(name)))
+
+compare: $(VENV)/.ready $(devkit_target) ## run what is missing of both sides, and diff them stage by stage
+	@$(PY) -m compare.kept '$(RUN)' '$(asked)' || { [ $$? = 3 ] && mkdir -p '$(RUN)' && \
+		touch '$(RUN)/.compare-began' && $(MAKE) --no-print-directory compare-afresh; }
+
+compare-afresh: caffe-reproduce torch-reproduce ## the same, also where nothing was touched since the last time
 	$(isolated_runs)
 	$(PY) -m compare '$(RUN)/caffe' '$(RUN)/torch' --isolated '$(RUN)/torch-isolated' --reference '$(RUN)/torch-reference' \
 		$(foreach v,threads batch last-bit,--varied-a '$(RUN)/caffe-$(v)') \
 		$(foreach v,threads layout,--varied-b '$(RUN)/torch-$(v)') \
-		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell ls '$(RUN)/seeds' | sort -n),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml'
+		$(if $(wildcard $(RUN)/seeds),--seeds $(foreach n,$(shell ls '$(RUN)/seeds' | sort -n),'$(RUN)/seeds/$(n)')) --json '$(RUN)/compare.json' --junit '$(RUN)/compare.xml' \
+		--keep '$(RUN)' '$(asked)'
 
 # All stages but the probe, from other draws: what the seed does not touch is taken over from the main runs.
 seed_stages := $(foreach s,index images features clusters pseudo_labels transfer transfer_features svm metrics,--only $(s))
@@ -157,7 +170,7 @@ define seed_runs
 	docker/run --write '$(RUN)' $(reads) -- \
 		python3 -m caffe_impl '$(RUN)/seeds/$(1)/caffe' --reuse '$(RUN)/caffe' $(seed_stages) --threads $(THREADS)
 	$(resolve) '$(RUN)/seeds/$(1)/torch' --set run.seed=$(1)
-	$(PY) -m torch_impl '$(RUN)/seeds/$(1)/torch' --reuse '$(RUN)/torch' $(seed_stages) --threads $(THREADS)
+	$(PY) -m torch_impl '$(RUN)/seeds/$(1)/torch' --reuse '$(RUN)/torch' $(seed_stages) --threads $(THREADS) --engine '$(ENGINE)'
 
 endef
 
@@ -194,9 +207,12 @@ report: $(VENV)/.ready ## write report/index.html, the page for a reviewer, of t
 stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights, from the real lists in IMAGESETS=
 	$(PY) -m embedded.standin '$(IMAGESETS)' '$(CURDIR)/data/stand-in'
 
+bench: $(VENV)/.ready ## time the port beside its peers into bench/results.json (WORKS="resnet101 ...", all by default)
+	$(PY) -m bench $(addprefix --only ,$(WORKS))
+
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One
-# thread, since two entries are tried at once.
+# thread, since two entries are tried at once. The mistakes are in the port's own net, so that this is the engine.
 compare-selftest: override PROFILE := embedded
 compare-selftest: override RUN := $(CURDIR)/runs/selftest
 compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 transfer.batch_size=32 \
@@ -204,6 +220,7 @@ compare-selftest: override SET := clusters.k=20 transfer.n1=128 transfer.n2=20 t
 	features.blob_images=2 resnet101.crops=[["china.jpg",0,0],["flower.jpg",0,0]]
 compare-selftest: devkit_path := $(CURDIR)/data/selftest-devkit
 compare-selftest: override THREADS := 1
+compare-selftest: override ENGINE := eager
 compare-selftest: $(VENV)/.ready ## plant porting mistakes in the port, and see whether the comparison names each
 	$(PY) -m embedded.devkit '$(devkit_path)' --trainval 80 --test 80
 	$(resolve) '$(RUN)/caffe'

@@ -15,8 +15,8 @@ ORIGINAL = (375, 500, 3)  # a photograph of VOC2007
 SVM_ROWS = 200
 
 
-def seconds_of_stages(run: RunFolder, counts: Mapping[str, int]) -> Dict[str, float]:
-    """Stage to the seconds that it may take, for `counts` images of each split."""
+def seconds_of_stages(run: RunFolder, counts: Mapping[str, int], engine: str) -> Dict[str, float]:
+    """Stage to the seconds that it may take, for `counts` images of each split; `engine` is the port's matter."""
     spec = run.spec["values"]
     n, n_trainval = sum(counts.values()), counts["trainval"]
     random = np.random.RandomState(0)

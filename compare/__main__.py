@@ -4,6 +4,8 @@ Exit code 0: they agree, 1: they differ, 2: they could not be compared.
 """
 
 import argparse
+import contextlib
+import io
 import sys
 import time
 import traceback
@@ -23,6 +25,7 @@ from compare.comparable import (
 from compare.end_to_end import checks as end_to_end_checks
 from compare.end_to_end import end_to_end, seed_pairs
 from compare.junit import write_junit
+from compare.kept import changed_meanwhile, keep, state
 from compare.pair import FinishedRun, Pair, stage_digests
 from compare.report import print_report
 from compare.stages import MALFORMED, compare_stage
@@ -39,6 +42,8 @@ def main() -> int:
     """The command line; returns the exit code."""
     started = time.monotonic()
     arguments = parse()
+    kept_for = Path(arguments.keep[0]) if arguments.keep else None
+    before = state(kept_for, arguments.keep[1]) if kept_for else ""
     tolerances = read_tolerances(arguments.tolerances)
     if arguments.json and arguments.junit and arguments.json.resolve() == arguments.junit.resolve():
         raise UserError(f"--json and --junit both name {arguments.json}: name two files")
@@ -64,7 +69,6 @@ def main() -> int:
         chained.append(Judge(tolerances, "chained").failure("end_to_end", "map", str(error)))
     differing = may_differ(a, b)
     subject = subject_of(a)
-    print_report(subject, isolated, chained, differing, summary)
     used: dict[str, list[RunFolder]] = {
         "a": [a],
         "b": [b],
@@ -86,16 +90,26 @@ def main() -> int:
         "comparability": {"equal": equal, "differing": differing},
         "end_to_end": summary or None,
     }
-    if isolated and calibrator is None:
-        print("not calibrated: without --reference only the hard bounds judge")
-    elif calibrator is not None and not (calibrator.varied_a and calibrator.varied_b):
-        print("not fully calibrated: without --varied-a and --varied-b a side's own unsteadiness is not measured")
+
+    def tell() -> None:
+        print_report(subject, isolated, chained, differing, summary)
+        if isolated and calibrator is None:
+            print("not calibrated: without --reference only the hard bounds judge")
+        elif calibrator is not None and not (calibrator.varied_a and calibrator.varied_b):
+            print("not fully calibrated: without --varied-a and --varied-b a side's own unsteadiness is not measured")
+        print(result["sentence"])
+
     if arguments.json:
         write_json(arguments.json, json_number(result))
     if arguments.junit:
         write_junit(arguments.junit, [*isolated, *chained], time.monotonic() - started)
-    print(result["sentence"])
-    return 0 if result["agrees"] else 1
+    tell()
+    code = 0 if result["agrees"] else 1
+    if kept_for and not changed_meanwhile(kept_for):
+        with contextlib.redirect_stdout(io.StringIO()) as plain:  # for no terminal in particular
+            tell()
+        keep(kept_for, before, plain.getvalue(), code, [path for path in (arguments.json, arguments.junit) if path])
+    return code
 
 
 def make_way(option: str, target: Path) -> None:
@@ -125,6 +139,8 @@ def parse() -> argparse.Namespace:
         "--json", type=Path, help="compare.json's file (docs/compare.schema.json); an older one is deleted"
     )
     parser.add_argument("--junit", type=Path, help="the checks as JUnit XML; an older file is deleted")
+    told = "keep the report in RUN, for `python -m compare.kept RUN ASKED`"
+    parser.add_argument("--keep", nargs=2, metavar=("RUN", "ASKED"), help=told)
     parser.add_argument("--tolerances", type=Path, default=TOLERANCES, help="other bounds than compare/tolerances.toml")
     arguments = parser.parse_args()
     if arguments.reference and not arguments.isolated:

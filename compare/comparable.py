@@ -9,7 +9,7 @@ from typing import Any
 from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError
 from experiment.pipeline import check_spec
-from experiment.stages import STAGES
+from experiment.stages import OF_THE_NET, STAGES
 
 ABSENT = "-"
 KEY_PARTS = {"side", "spec", "inputs", "variation", "external", "prototxt", "draws", "forced", "code", "versions"}
@@ -145,8 +145,9 @@ def require_same_program(run: RunFolder, other: RunFolder, stages: Iterable[str]
     """
     for stage in stages:
         one, two = (r.require_manifest(stage)["key_parts"] for r in (run, other))
-        for part in ("side", "code", "versions"):
-            if one[part] != two[part]:
+        by_net = {one["variation"], two["variation"]} & set(OF_THE_NET)
+        for part in ("side", "code", "versions", *(() if by_net else ("engine",))):
+            if one.get(part) != two.get(part):
                 raise UserError(
                     f"{run.stage_path(stage)} is of other {part} than {other.stage_path(stage)}: run both again with "
                     "the program that is there now"

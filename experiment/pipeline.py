@@ -33,6 +33,7 @@ class Stage:
     inputs : the run folder that earlier stages are read from (another side's where the run is isolated).
     out : the writer of this stage's outputs.
     variation : in what way it is run otherwise (`experiment.stages.VARIATIONS`), "" where it is not.
+    engine : the name of what computes it, "" where the side has one way only.
     """
 
     def __init__(
@@ -43,11 +44,13 @@ class Stage:
         draws: Optional[RunFolder],
         out: StageWriter,
         variation: str = "",
+        engine: str = "",
     ) -> None:
         self.name = name
         self.inputs = inputs
         self.out = out
         self.variation = variation
+        self.engine = engine
         self._run = run
         self._draws = draws
         values = run.spec["values"]
@@ -111,7 +114,8 @@ def main(
     Parameters
     ----------
     side : "caffe" or "torch".
-    modules : stage name to the side's module of that name; its `run(stage)` does the work.
+    modules : stage name to the side's module of that name; its `run(stage)` does the work. Where it can be done by
+        several engines, its `engine(asked, variation)` gives the versions of the one that --engine means.
     versions : gives the versions of what computes, for the manifest.
     before : called with the arguments before any stage (sets threads, say).
     measure : gives how long stages may take, for --plan (see `experiment.plan`).
@@ -129,6 +133,10 @@ def main(
     stages.add_argument("--vary", choices=list(VARIATIONS[side]), default="", help=told)
     parser.add_argument("--plan", action="store_true", help="first say what is to be done, and whether the disk does")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    parser.set_defaults(engine="")
+    if side == "torch":
+        told = "what computes the features (default: the fastest that is installed)"
+        parser.add_argument("--engine", default="auto", help=told)
     arguments = parser.parse_args(argv)
     if before is not None:
         before(arguments)
@@ -141,13 +149,22 @@ def main(
             f"--vary {arguments.vary} needs --inputs: what is varied is compared with a run of equal inputs"
         )
     check_spec(run)
+    names = VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES
+    engines = {name: engine_of(modules[name], arguments.engine, arguments.vary) for name in names}
     with locked(run.path):
         if arguments.plan and measure is not None:
-            announce(run, arguments.only or list(STAGES), measure)
+            announce(run, arguments.only or list(STAGES), measure, arguments.engine)
         found = versions()
-        for name in VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES:
-            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary)
+        for name in names:
+            engine = engines[name]
+            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary, engine)
     return 0
+
+
+def engine_of(module: ModuleType, asked: str, variation: str) -> Dict[str, str]:
+    """The versions of the engine that computes a stage, its name under "engine"; none where there is no choice."""
+    choose: Optional[Callable[[str, str], Dict[str, str]]] = getattr(module, "engine", None)
+    return choose(asked, variation) if choose else {}
 
 
 @contextlib.contextmanager
@@ -195,12 +212,15 @@ def run_stage(
     reuse: Optional[RunFolder],
     threads: int,
     variation: str,
+    engine: Mapping[str, str],
 ) -> None:
     """Bring one stage up to date and say in one line what was done."""
     draws = draws if draws is not None and offers_draws(draws, name, run, inputs) else None
     parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "variation": variation}
     if variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
         parts["threads"] = threads
+    if engine:
+        parts["engine"] = engine
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -213,7 +233,7 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name, key), variation)
+    stage = Stage(name, run, inputs, draws, StageWriter(run, name, key), variation, engine.get("engine", ""))
     modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(
@@ -225,7 +245,7 @@ def run_stage(
             "spec_sha256": run.spec["sha256"],
             "seconds": round(seconds, 3),
             "threads": threads or os.cpu_count(),
-            "versions": versions,
+            "versions": {**versions, **engine},
             "machine": machine(),
             "origins": origins(run, name),
             "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

@@ -16,11 +16,11 @@ FLOAT = 4  # bytes
 MARGIN = 1.1  # on the disk that is asked for: manifests, lists, what the file system takes itself
 
 Values = Mapping[str, Mapping[str, Any]]
-# Given a run and its counts of images, the seconds that stages are expected to take: measured, not looked up.
-Measure = Callable[[RunFolder, Mapping[str, int]], Dict[str, float]]
+# Given a run, its counts of images and the engine, the seconds that stages may take: measured, not looked up.
+Measure = Callable[[RunFolder, Mapping[str, int], str], Dict[str, float]]
 
 
-def announce(run: RunFolder, stages: Sequence[str], measure: Measure) -> None:
+def announce(run: RunFolder, stages: Sequence[str], measure: Measure, engine: str) -> None:
     """Say what is to be done for the stages that are not finished. Raises `UserError` where the disk is too small."""
     values = run.spec["values"]
     counts = count_images(Path(run.spec["external"]["devkit"]["path"]), values["index"])
@@ -37,7 +37,7 @@ def announce(run: RunFolder, stages: Sequence[str], measure: Measure) -> None:
             f"{run.path} needs {size_text(needed)} and its disk has {size_text(free)} free: make room, or name another "
             "folder with RUN="
         )
-    expected = {stage: seconds for stage, seconds in measure(run, counts).items() if stage in left}
+    expected = {stage: seconds for stage, seconds in measure(run, counts, engine).items() if stage in left}
     if expected:
         parts = ", ".join(f"{stage} {time_text(seconds)}" for stage, seconds in expected.items())
         say(f"time, from a short measurement: about {time_text(sum(expected.values()))} ({parts}); stopped at any "

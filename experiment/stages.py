@@ -65,6 +65,7 @@ VARIATIONS: Dict[str, Dict[str, Tuple[str, ...]]] = {
         "layout": ("features", "resnet101"),  # channels last in memory
     },
 }
+OF_THE_NET = ("reference", "layout")  # variations that the port's own net computes, whatever engine is named
 VARIED_IMAGES = 64  # of each split and resolution: where a run is varied, the stage features takes the first ones only
 
 SPLITS = ("trainval", "test")

@@ -12,12 +12,13 @@ from typing import Any
 
 from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError
-from experiment.pipeline import key_parts
+from experiment.pipeline import engine_of, key_parts
 from experiment.pipeline import main as run_stages
 from experiment.resolve import resolve
 from experiment.spec import read_profile
 from experiment.stages import STAGES
 from torch_impl.__main__ import MODULES, set_threads, versions
+from torch_impl.engines import AUTO
 
 BLOBS = ("fc2", "fc1")  # in the order in which they are made: the network is trained for the first
 CELL_STAGES = tuple(stage for stage in STAGES if stage != "resnet101")  # the probe of ResNet-101 knows no N1 and N2
@@ -96,6 +97,8 @@ def up_to_date(
 ) -> bool:
     """Whether these stages of a resolved run are finished and made from what there is now, from its own draws.
 
+    Any engine may have made the features, in the version that is installed.
+
     versions : of what computes, as the pipeline was given them.
     """
     found = versions()
@@ -103,21 +106,31 @@ def up_to_date(
         manifest = run.manifest(stage)
         if manifest is None or any(run.manifest(earlier) is None for earlier in STAGES[stage].inputs):
             return False
+        try:
+            engine = engine_of(MODULES[stage], engine_name(run), "")
+        except UserError:  # it is not installed any more
+            return False
         parts = {**key_parts("torch", stage, MODULES, run, run, None), "versions": found, "variation": ""}
+        parts |= {"engine": engine} if engine else {}
         if manifest.get("key") != sha256_json(parts):
             return False
     return True
 
 
+def engine_name(run: RunFolder) -> str:
+    """The engine that made a run's features; the default's name where it has none yet."""
+    return (run.manifest("features") or {}).get("versions", {}).get("engine", AUTO)
+
+
 def bring_up_to_date(one: Cell, reuse: RunFolder, threads: int) -> None:
-    """Run what is missing of a resolved combination; stages that `reuse` has are taken over.
+    """Run what is missing of a resolved combination, with the engine of `reuse`, whose stages are taken over.
 
     Each combination draws its own k-means start and first weights from the run's seed. Raises `UserError` where it
     cannot be trained.
     """
     only = [word for stage in CELL_STAGES for word in ("--only", stage)]
     for blob, source in zip(BLOBS, (reuse, one.run(BLOBS[0])), strict=True):
-        options = ["--reuse", str(source.path), "--threads", str(threads), *only]
+        options = ["--reuse", str(source.path), "--threads", str(threads), "--engine", engine_name(reuse), *only]
         run_stages("torch", MODULES, versions, [str(one.run(blob).path), *options], before=set_threads)
 
 

@@ -62,10 +62,10 @@ def validate(
         if length == 0:
             raise UserError("every transferred row of trainval's first half is 0: the network is dead")
         train_rows, other_rows = train_rows / length, other_rows / length
-    gram, cross = train_rows @ train_rows.T, other_rows @ train_rows.T
+    kernel, cross = svm.Kernel(train_rows @ train_rows.T), other_rows @ train_rows.T
 
     def ap(i: int) -> float:
-        model = svm.train(gram, train_labels[:, i], settings["c"], settings["tolerance"], classes[i])
+        model = svm.train(kernel, train_labels[:, i], settings["c"], settings["tolerance"], classes[i])
         decisions = cross @ model.dual - model.rho
         return metrics.ap_11point(torch.from_numpy(decisions), torch.from_numpy(other_labels[:, i]))
 

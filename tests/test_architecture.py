@@ -10,7 +10,18 @@ import pytest
 from experiment.stages import STAGES
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("experiment", "prototxt", "caffe_impl", "torch_impl", "compare", "embedded", "fetch", "paper", "audit")
+PACKAGES = (
+    "experiment",
+    "prototxt",
+    "caffe_impl",
+    "torch_impl",
+    "compare",
+    "embedded",
+    "fetch",
+    "paper",
+    "audit",
+    "bench",
+)
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 NUMERICS = {
     "numpy",
@@ -109,8 +120,8 @@ def test_no_stages_module_imports_anothers():
     """A stage's result depends on its own module and the helpers alone (experiment.pipeline.code_hashes)."""
     for side in ("caffe_impl", "torch_impl"):
         # What runs or times the stages imports them, so no stage may import that.
-        over_stages = {f"{side}.__main__", f"{side}.speed"}
-        for path in [path for path in of(side) if path.stem not in ("__main__", "speed")]:
+        over_stages = {f"{side}.__main__", f"{side}.speed", f"{side}.sharded"}
+        for path in [path for path in of(side) if path.stem not in ("__main__", "speed", "sharded")]:
             others = {f"{side}.{stage}" for stage in STAGES if stage != path.stem} | over_stages
             assert not imports(path) & others, name_of(path)
 

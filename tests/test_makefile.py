@@ -49,7 +49,7 @@ def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument,
     "argument", ["THREADS=4", "SEEDS=010", "LIMIT=500", "FROM=torch", "SCHEDULER=tls://10.0.0.1:8786", "RUN=/r"]
 )
 def test_a_right_value_is_taken(make, argument):
-    assert "-m compare" in make("compare", argument)
+    assert "-m compare" in make("compare-afresh", argument)
 
 
 @pytest.mark.parametrize(

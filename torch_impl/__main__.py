@@ -1,41 +1,39 @@
-"""The port's command line: `python -m torch_impl RUN [--inputs RUN] [--draws RUN] [--only STAGE]`."""
+"""The port's command line: `python -m torch_impl RUN [--inputs RUN] [--draws RUN] [--only STAGE]`.
+
+PyTorch takes seconds to import, so that is left to what needs it: --help and a mistyped option are answered at once.
+"""
 
 import argparse
+import importlib
 import importlib.metadata
 import platform
+from collections.abc import Iterator, Mapping
+from types import ModuleType
 
-import numpy
-import torch
-
+from experiment.artifacts import RunFolder
 from experiment.errors import run_command
 from experiment.pipeline import main
-from torch_impl import (
-    clusters,
-    features,
-    images,
-    index,
-    metrics,
-    pseudo_labels,
-    resnet101,
-    svm,
-    transfer,
-    transfer_features,
-)
-from torch_impl.speed import seconds_of_stages
+from experiment.stages import STAGES
 
-MODULES = {
-    "index": index,
-    "images": images,
-    "features": features,
-    "clusters": clusters,
-    "pseudo_labels": pseudo_labels,
-    "transfer": transfer,
-    "transfer_features": transfer_features,
-    "svm": svm,
-    "metrics": metrics,
-    "resnet101": resnet101,
-}
 PACKAGES = ("torch", "numpy", "pillow", "protobuf", "libsvm-official")
+
+
+class StageModules(Mapping[str, ModuleType]):
+    """Stage name to the port's module of that name, which is imported when it is asked for."""
+
+    def __getitem__(self, stage: str) -> ModuleType:
+        if stage not in STAGES:
+            raise KeyError(stage)
+        return importlib.import_module(f"torch_impl.{stage}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(STAGES)
+
+    def __len__(self) -> int:
+        return len(STAGES)
+
+
+MODULES = StageModules()
 
 
 def versions() -> dict[str, str]:
@@ -46,6 +44,9 @@ def versions() -> dict[str, str]:
 
 def blas() -> str:
     """What multiplies matrices: PyTorch's BLAS and convolutions, and numpy's BLAS."""
+    import numpy
+    import torch
+
     built = [line.strip(" -") for line in torch.__config__.show().splitlines()]
     found = [line.partition(" (")[0] for line in built if "Math Kernel Library" in line or "MKL-DNN" in line]
     numpy_blas = numpy.show_config(mode="dicts")["Build Dependencies"]["blas"]
@@ -55,7 +56,16 @@ def blas() -> str:
 def set_threads(arguments: argparse.Namespace) -> None:
     """Use the number of threads that was asked for."""
     if arguments.threads:
+        import torch
+
         torch.set_num_threads(arguments.threads)
+
+
+def seconds_of_stages(run: RunFolder, counts: Mapping[str, int], engine: str) -> dict[str, float]:
+    """As `torch_impl.speed` measures them."""
+    from torch_impl import speed
+
+    return speed.seconds_of_stages(run, counts, engine)
 
 
 if __name__ == "__main__":

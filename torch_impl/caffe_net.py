@@ -15,6 +15,7 @@ from torch import Tensor
 
 from experiment.errors import UserError
 from torch_impl.caffe_proto import enum_label, read_caffemodel, read_prototxt
+from torch_impl.products import linear
 
 FLT_MIN = float(np.finfo(np.float32).tiny)  # Caffe clamps probabilities here before the log
 
@@ -270,7 +271,7 @@ def eltwise(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
 
 def inner_product(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     """Caffe's InnerProduct: all axes from the second on are flattened."""
-    return F.linear(bottoms[0].flatten(1), blobs[0], blobs[1] if layer.inner_product_param.bias_term else None)
+    return linear(bottoms[0].flatten(1), blobs[0], blobs[1] if layer.inner_product_param.bias_term else None)
 
 
 def inner_product_shapes(layer: Any, bottom: Tensor) -> list[tuple[int, ...]]:

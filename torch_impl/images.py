@@ -1,5 +1,7 @@
 """Stage images: HR and LR versions of every image, resized by PyTorch."""
 
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache, partial
 
 import numpy as np
@@ -22,17 +24,28 @@ def run(stage: Stage) -> None:
     spec = stage.spec["images"]
     dtype = torch.float64 if stage.variation == "reference" else torch.float32
     sha256 = stage.inputs.json("index", "image_sha256")
+    threads = torch.get_num_threads()
+
+    def make(image_id: str) -> tuple[np.ndarray, np.ndarray]:
+        original_bgr = read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg", sha256[image_id])
+        return make_pair(original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"], dtype)
+
+    try:  # an image a thread: one is too little work for several
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            fill(stage, spec["hr_size"], lambda ids: pool.map(make, ids))
+    finally:
+        torch.set_num_threads(threads)  # some libraries have taken the threads' number for all
+
+
+def fill(stage: Stage, size: int, make: Callable[[list[str]], Iterable[tuple[np.ndarray, np.ndarray]]]) -> None:
+    """Write both versions of every image; `make` gives those of a list of ids, in its order."""
     for split in SPLITS:
         ids = stage.inputs.json("index", f"ids_{split}")
-        shape = (len(ids), spec["hr_size"], spec["hr_size"], 3)
-        todo = stage.out.rows([f"hr_{split}", f"lr_{split}"], shape, "uint8", CHUNK)
+        todo = stage.out.rows([f"hr_{split}", f"lr_{split}"], (len(ids), size, size, 3), "uint8", CHUNK)
         hr, lr = todo.arrays
         for rows in progress(todo, todo.count, "images", f"images {split}", step=CHUNK):
-            for i in range(rows.start, rows.stop):
-                original_bgr = read_bgr(devkit / "JPEGImages" / f"{ids[i]}.jpg", sha256[ids[i]])
-                hr[i], lr[i] = make_pair(
-                    original_bgr, spec["hr_size"], spec["lr_size"], spec["lr_from"], spec["antialias"], dtype
-                )
+            for i, pair in enumerate(make(ids[rows]), rows.start):
+                hr[i], lr[i] = pair
 
 
 def make_pair(
@@ -59,13 +72,22 @@ def make_pair(
 
 def bicubic_four_taps(image: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
-    columns, column_weights = cubic_taps(image.shape[1], size)
-    rows, row_weights = cubic_taps(image.shape[0], size)
-    across = (image[:, columns] * column_weights[:, :, None]).sum(2)  # (h, size, 4, 3) to (h, size, 3), exact
-    taps = (across[rows].to(dtype) * row_weights.to(dtype)[:, :, None, None]).unbind(1)  # four of (size, size, 3)
+    h, w, _ = image.shape
+    # The axis that is resized stands first, so that a tap takes whole runs of memory. Across, all sums are exact.
+    columns = image.transpose(0, 1).reshape(w, h * 3).float()
+    taps = four_taps(columns, *cubic_taps(w, size))
+    across = taps[0] + taps[1] + taps[2] + taps[3]
+    rows = across.view(size, h, 3).transpose(0, 1).reshape(h, size * 3).to(dtype)
+    taps = four_taps(rows, *cubic_taps(h, size))
     # OpenCV's vector code adds the four rows in float32, from the last to the first, and rounds halves to even.
     resized = taps[0] + (taps[1] + (taps[2] + taps[3]))
-    return resized.round().clamp(0, 255).to(torch.uint8)
+    return resized.round_().clamp_(0, 255).to(torch.uint8).view(size, size, 3)
+
+
+def four_taps(lines: Tensor, pixels: Tensor, weights: Tensor) -> list[Tensor]:
+    """The four summands, (size, m) each, of the `size` new lines that are made from lines (n, m)."""
+    weights = weights.to(lines.dtype)
+    return [lines.index_select(0, pixels[:, i]).mul_(weights[:, i, None]) for i in range(4)]
 
 
 @cache

@@ -19,7 +19,7 @@ def to_input(images_bgr: np.ndarray, mean_bgr: np.ndarray) -> Tensor:
             f"{images_bgr.shape[1]}x{images_bgr.shape[2]}: use features.mean = 'channels'"
         )
     mean = torch.from_numpy(mean_bgr if mean_bgr.ndim == 3 else mean_bgr.reshape(3, 1, 1))
-    return torch.from_numpy(np.array(images_bgr)).permute(0, 3, 1, 2).double() - mean
+    return torch.from_numpy(np.array(images_bgr)).permute(0, 3, 1, 2).contiguous().double() - mean
 
 
 def save_blobs(out: StageWriter, blobs: dict[str, Tensor]) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from experiment.artifacts import RunFolder
-from torch_impl import images, transfer
+from torch_impl import engines, images, transfer
 from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import read_prototxt
 from torch_impl.net_io import to_input
@@ -17,7 +17,7 @@ from torch_impl.resnet101 import draw_parameters
 ORIGINAL = (375, 500, 3)  # a photograph of VOC2007
 
 
-def seconds_of_stages(run: RunFolder, counts: Mapping[str, int]) -> dict[str, float]:
+def seconds_of_stages(run: RunFolder, counts: Mapping[str, int], engine: str) -> dict[str, float]:
     """Stage to the seconds that it may take, for `counts` images of each split."""
     spec = run.spec["values"]
     n = sum(counts.values())
@@ -27,7 +27,7 @@ def seconds_of_stages(run: RunFolder, counts: Mapping[str, int]) -> dict[str, fl
     image = once(lambda: images.make_pair(photograph, size, spec["images"]["lr_size"]))
     return {
         "images": image * n,
-        "features": forward(run, random, spec) * 2 * n,
+        "features": forward(run, random, spec, engine) * 2 * n,
         "transfer": iteration(run, random, spec) * spec["transfer"]["max_iter"],
     }
 
@@ -41,14 +41,16 @@ def once(work: Callable[[], object]) -> float:
 
 
 @torch.inference_mode()
-def forward(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any]) -> float:
-    """The seconds of one image in the backbone."""
+def forward(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any], engine: str) -> float:
+    """The seconds of one image in the backbone, by that engine."""
     net = CaffeNet(run.prototxt("backbone.prototxt"))
     net.set_parameters(draw_parameters(net, 1))
+    blob = spec["features"]["blob"]
+    computing = engines.build(engines.choose(engine)["engine"], net, blob)
     size, batch_size = spec["images"]["hr_size"], spec["features"]["batch_size"]
     batch = random.integers(0, 256, (batch_size, size, size, 3), np.uint8)
     mean = np.array(spec["features"]["mean_bgr"], np.float32)
-    return once(lambda: net.forward({"data": to_input(batch, mean)}, [spec["features"]["blob"]])) / batch_size
+    return once(lambda: computing.forward({"data": to_input(batch, mean)}, [blob])) / batch_size
 
 
 def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any]) -> float:

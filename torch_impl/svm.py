@@ -1,20 +1,22 @@
 """Stage svm: one binary linear C-SVC a class by LIBSVM, from one Gram matrix for all classes."""
 
+import ctypes
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from libsvm import svm as libsvm
 from libsvm import svmutil
-from scipy.sparse import csr_matrix
 
 from experiment.errors import UserError
 from experiment.pipeline import Stage
 from experiment.progress import progress
 
 REFERENCE_TOLERANCE = 0.1  # times the specification's; at a hundredth LIBSVM does not end (its kernel is float32)
-BYTES_PER_PAIR = 44  # of training rows: what a class's kernel takes as numbered rows, sparse matrix and LIBSVM's nodes
-KERNELS_BYTES = 2.5e9  # that all classes which are trained at once may take, so that memory stays under 4 GiB
+NODE = np.dtype([("index", np.int32), ("value", np.float64)], align=True)  # struct svm_node
+BYTES_PER_PAIR = 4  # of training rows: a class's kernel values in LIBSVM's cache
+KERNELS_BYTES = 1.0e9  # that all classes which are trained at once may take
 
 
 @dataclass
@@ -55,13 +57,12 @@ def run(stage: Stage) -> None:
                 raise UserError(f"every {source} row of trainval is 0, so no SVM can be trained: the weights are dead")
             train_rows, test_rows = train_rows / length, test_rows / length
         gram = train_rows @ train_rows.T
+        kernel = Kernel(gram)
 
-        def fit(i: int, gram: np.ndarray = gram) -> LinearSVM:
-            return train(gram, labels[:, i], spec["c"], tolerance, classes[i])
+        def fit(i: int, kernel: Kernel = kernel) -> LinearSVM:
+            return train(kernel, labels[:, i], spec["c"], tolerance, classes[i])
 
-        # LIBSVM uses one thread, and lets others run meanwhile.
-        at_once = min(torch.get_num_threads(), max(1, int(KERNELS_BYTES / (BYTES_PER_PAIR * len(gram) ** 2))))
-        with ThreadPoolExecutor(at_once) as pool:
+        with ThreadPoolExecutor(at_once(len(gram))) as pool:
             fitted = pool.map(fit, range(len(classes)))
             models = list(progress(fitted, len(classes), "classes", f"svm {row}"))
         dual = np.stack([model.dual for model in models])
@@ -80,28 +81,57 @@ def run(stage: Stage) -> None:
     stage.out.json("summary", summary)
 
 
-def train(gram: np.ndarray, labels: np.ndarray, c: float, tolerance: float, name: str = "") -> LinearSVM:
-    """Train one class by LIBSVM with a precomputed kernel.
+class Kernel:
+    """One Gram matrix as LIBSVM's nodes, which all classes share: made once, and never copied.
 
-    gram: (n, n) float64 inner products of the rows; labels: (n,) of 1, -1 and 0; rows labelled 0 (difficult)
-    are left out (D15). Raises `UserError` where there is nothing to tell apart.
+    LIBSVM finds the kernel's value of rows i and j as the node of row i that row j's first node numbers. So a class
+    that leaves rows out has just their pointers left out.
+
+    Attributes
+    ----------
+    gram : (n, n) float64 inner products of the rows.
+    """
+
+    def __init__(self, gram: np.ndarray) -> None:
+        n = len(gram)
+        self.gram = gram
+        self.nodes = np.zeros((n, n + 1), NODE)
+        self.nodes["value"][:, 0] = np.arange(1, n + 1)
+        self.nodes["value"][:, 1:] = gram
+
+    def problem(self, used: np.ndarray, y: np.ndarray) -> libsvm.svm_problem:
+        """LIBSVM's problem of some of the rows: used: (m,) row numbers, y: (m,) their labels."""
+        problem = libsvm.svm_problem.__new__(libsvm.svm_problem)  # its __init__ copies every value
+        addresses = self.nodes.ctypes.data + used * self.nodes.strides[0]
+        problem.l, problem.n, problem.x_space = len(used), len(self.nodes), self.nodes
+        problem.x = (ctypes.POINTER(libsvm.svm_node) * len(used)).from_buffer_copy(addresses.astype(np.uintp))
+        problem.y = (ctypes.c_double * len(used))(*y)
+        return problem
+
+
+def at_once(n: int) -> int:
+    """How many classes are trained at once on n rows: LIBSVM uses one thread, and lets others run meanwhile."""
+    return min(torch.get_num_threads(), max(1, int(KERNELS_BYTES / (BYTES_PER_PAIR * n**2))))
+
+
+def train(kernel: Kernel, labels: np.ndarray, c: float, tolerance: float, name: str = "") -> LinearSVM:
+    """Train one class by LIBSVM with a precomputed kernel of n rows.
+
+    labels: (n,) of 1, -1 and 0; rows labelled 0 (difficult) are left out (D15). Raises `UserError` where there is
+    nothing to tell apart.
     """
     used = np.flatnonzero(labels != 0)
     y = labels[used].astype(np.float64)
     if len(set(y)) < 2:
         missing = "negative" if (y > 0).all() and len(y) else "positive"
         raise UserError(f"class {name} has no {missing} trainval image: its list needs both labels 1 and -1")
-    kernel = gram[np.ix_(used, used)]
-    n = len(used)
-    numbered = np.hstack([np.arange(1, n + 1)[:, None], kernel])  # LIBSVM wants a row's number before its kernel values
-    # A sparse matrix with every entry stored: LIBSVM converts that by numpy, a dense one number by number.
-    every = np.tile(np.arange(n + 1), n), np.arange(n + 1) * (n + 1)
-    problem = svmutil.svm_problem(y, csr_matrix((numbered.ravel(), *every), (n, n + 1)), isKernel=True)
+    problem = kernel.problem(used, y)
     model = svmutil.svm_train(problem, svmutil.svm_parameter(f"-s 0 -t 4 -c {c} -e {tolerance} -m 500 -q"))
     # D16: LIBSVM's decision value is positive for the label that its model lists first.
     sign = float(model.get_labels()[0])
-    coefficients = np.array([value[0] for value in model.get_sv_coef()])
+    support = used[np.array(model.get_sv_indices()) - 1]
+    a = sign * np.array([value[0] for value in model.get_sv_coef()])
     dual = np.zeros(len(labels))
-    dual[used[np.array(model.get_sv_indices()) - 1]] = sign * coefficients
-    a = dual[used]
-    return LinearSVM(dual, sign * model.rho[0], float(0.5 * a @ kernel @ a - np.abs(a).sum()))
+    dual[support] = a
+    objective = 0.5 * a @ kernel.gram[np.ix_(support, support)] @ a - np.abs(a).sum()
+    return LinearSVM(dual, sign * model.rho[0], float(objective))

@@ -174,7 +174,8 @@ class SGDSolver:
         rate = self.rate()
         with torch.no_grad():
             for i, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-                decayed = gradient.add(parameter, alpha=self.settings.weight_decay * self.decay_mult[i])
+                # In the gradient's place: a new array of a weight matrix's size costs more than the sum.
+                decayed = gradient.add_(parameter, alpha=self.settings.weight_decay * self.decay_mult[i])
                 # D14: V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of
                 # the rate does not shrink what has been gathered; PyTorch keeps it outside.
                 self.history[i].mul_(self.settings.momentum).add_(decayed, alpha=rate * self.lr_mult[i])

@@ -18,7 +18,7 @@ from experiment.artifacts import RunFolder, sha256_array, sha256_json
 from experiment.errors import UserError
 from experiment.pipeline import main as run_stages
 from experiment.stage_writer import StageWriter
-from paper.cells import up_to_date
+from paper.cells import engine_name, up_to_date
 from torch_impl.__main__ import MODULES, set_threads, versions
 
 FOLDER = "controls"
@@ -76,7 +76,7 @@ def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
 def bring_up_to_date(run: RunFolder, stages: Sequence[str], threads: int, reuse: RunFolder | None = None) -> None:
     """Run what is missing of a resolved run's stages, or take it over from `reuse` where that has the same."""
     only = [word for stage in stages for word in ("--only", stage)]
-    taken = ["--reuse", str(reuse.path)] if reuse else []
+    taken = ["--reuse", str(reuse.path), "--engine", engine_name(reuse)] if reuse else []
     run_stages("torch", MODULES, versions, [str(run.path), *taken, "--threads", str(threads), *only], set_threads)
 
 

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
-import torch
 
 from compare.bootstrap import ap_11point
 from experiment.errors import UserError
@@ -42,27 +41,25 @@ def decisions_on(
         if length == 0:
             raise UserError("every trainval row of a control is 0, so no SVM can be trained: the network is dead")
         train, test = train / length, test / length
-    gram = train @ train.T
-    # As in the stage svm: LIBSVM uses one thread, and as many are at work at once as the memory has room for.
-    room = max(1, int(svm.KERNELS_BYTES / (svm.BYTES_PER_PAIR * len(gram) ** 2)))
-    with ThreadPoolExecutor(min(torch.get_num_threads(), room)) as pool:
+    kernel = svm.Kernel(train @ train.T)
+    with ThreadPoolExecutor(svm.at_once(len(train))) as pool:
         c, tolerance = settings["c"], settings["tolerance"]
         if choose:
-            c, tolerance = chosen_c(gram, labels, pool), CHOSEN_TOLERANCE
+            c, tolerance = chosen_c(kernel, labels, pool), CHOSEN_TOLERANCE
 
         def fit(i: int) -> svm.LinearSVM:
-            return svm.train(gram, labels[:, i], c, tolerance, classes[i])
+            return svm.train(kernel, labels[:, i], c, tolerance, classes[i])
 
         models = list(pool.map(fit, range(len(classes))))
     dual = np.stack([model.dual for model in models])
     return test @ (dual @ train).T - np.array([model.rho for model in models]), c
 
 
-def chosen_c(gram: np.ndarray, labels: np.ndarray, pool: ThreadPoolExecutor) -> float:
+def chosen_c(kernel: svm.Kernel, labels: np.ndarray, pool: ThreadPoolExecutor) -> float:
     """The C of `C_GRID` with the greatest 11-point AP, the mean of classes and folds; of equals the least.
 
     One C for all classes, as LIBSVM's default, which it takes the place of, is one: a choice for each class would rest
-    on the few positive images of a fold. gram : (n, n) inner products of trainval's rows, which no fold computes anew.
+    on the few positive images of a fold. kernel : of trainval's rows; no fold computes it anew.
 
     Raises `UserError` where no class has a positive and a negative image for every fold.
     """
@@ -73,7 +70,7 @@ def chosen_c(gram: np.ndarray, labels: np.ndarray, pool: ThreadPoolExecutor) -> 
     def score(i: int) -> list[float]:
         """The mean AP of a class for each C."""
         held = folds(labels[:, i])
-        return [float(np.mean([fold_ap(gram, labels[:, i], held == f, c) for f in range(FOLDS)])) for c in C_GRID]
+        return [float(np.mean([fold_ap(kernel, labels[:, i], held == f, c) for f in range(FOLDS)])) for c in C_GRID]
 
     scores = np.mean(list(pool.map(score, usable)), axis=0)
     return C_GRID[int(np.argmax(np.round(scores, 12)))]  # what differs by less is equal, but for the order of a sum
@@ -91,7 +88,7 @@ def folds(labels: np.ndarray) -> np.ndarray:
     return fold
 
 
-def fold_ap(gram: np.ndarray, labels: np.ndarray, held: np.ndarray, c: float) -> float:
+def fold_ap(kernel: svm.Kernel, labels: np.ndarray, held: np.ndarray, c: float) -> float:
     """The AP of one class on the images `held` (n,) bool by an SVM of the others: labels (n,) of 1, 0 and -1."""
-    model = svm.train(gram, np.where(held, 0, labels), c, CHOSEN_TOLERANCE)  # it leaves out what is labelled 0
-    return ap_11point(gram[held] @ model.dual - model.rho, labels[held])
+    model = svm.train(kernel, np.where(held, 0, labels), c, CHOSEN_TOLERANCE)  # it leaves out what is labelled 0
+    return ap_11point(kernel.gram[held] @ model.dual - model.rho, labels[held])

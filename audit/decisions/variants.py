@@ -28,6 +28,8 @@ FOLDER = "sensitivity"
 BASE = "base"
 # What no draw reaches: equal for all seeds, so that one of them makes it for all.
 SEEDLESS = ("index", "images", "features")
+# Of all runs, so that an effect is never the engine's; and what changes replace is the port's own net.
+ENGINE = "eager"
 LOG = "log.txt"  # beside a run: what its stages said
 # A run sets its process's threads and standard error, and its change replaces functions of the whole process.
 ONE_AT_A_TIME = threading.Lock()
@@ -154,7 +156,7 @@ def bring_up_to_date(variant: Variant, *before: str) -> str:
             for stage in CELL_STAGES:
                 taken = source_of(variant, stage)
                 reuse = ["--reuse", str(taken.path)] if taken else []
-                arguments = [str(variant.run.path), *reuse, "--threads", "1", "--only", stage]
+                arguments = [str(variant.run.path), *reuse, "--threads", "1", "--engine", ENGINE, "--only", stage]
                 with contextlib.redirect_stderr(log), variant.changed(stage) as found:
                     patiently(partial(run_stages, "torch", MODULES, found, arguments, before=set_threads))
         except UserError as error:

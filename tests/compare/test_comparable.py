@@ -368,3 +368,17 @@ def test_the_same_program_may_have_another_number_of_threads(ab):
     other = RunFolder(link_run(a.path, a.path.parent / "other"))
     write_stage(other, "svm", threads=16)
     require_same_program(a, other, STAGES)
+
+
+def test_features_of_another_engine_are_another_program_unless_the_ports_own_net_is_varied(ab):
+    a, _ = ab
+    other = RunFolder(link_run(a.path, a.path.parent / "other"))
+    change_parts(other.path, "features", lambda parts: parts.update({"engine": {"engine": "fast"}}))
+    said = refused(require_same_program, other, a, STAGES)
+    assert f"{other.stage_path('features')} is of other engine than {a.stage_path('features')}" in said
+    for variation, same in (("reference", True), ("layout", True), ("threads", False)):
+        change_parts(a.path, "features", lambda parts, told=variation: parts.update({"variation": told}))
+        if same:
+            require_same_program(a, other, STAGES)
+        else:
+            assert "other engine" in refused(require_same_program, a, other, STAGES)

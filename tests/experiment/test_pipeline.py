@@ -319,3 +319,39 @@ def test_the_manifest_records_what_was_used(done):
     assert manifest["attempts"] == 1 and manifest["peak_memory"] > 1 << 20 and manifest["origins"] == {}
     assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
     assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}
+
+
+ENGINE = """
+def engine(asked, variation):
+    from experiment.errors import UserError
+    if asked == "none":
+        raise UserError("there is no engine 'none'")
+    return {"engine": "plain" if variation else {"auto": "fast"}.get(asked, asked), "package": "1"}
+"""
+
+
+def test_another_engine_runs_its_stage_again_and_is_recorded(tmp_path):
+    side = FakeSide(tmp_path / "side", tmp_path / "run")
+    write_module(side.folder, "features", extra=ENGINE)
+    side.reproduce()
+    assert [given.engine for stage in ("features", "svm") for given in side.stages(stage)] == ["fast", ""]
+    manifest = side.run.require_manifest("features")
+    assert manifest["versions"] == {"fake": "1", "engine": "fast", "package": "1"}
+    assert manifest["key_parts"]["engine"] == {"engine": "fast", "package": "1"}
+    assert "engine" not in side.run.require_manifest("svm")["key_parts"]
+    assert side.reproduce("--engine", "fast") == []
+    assert side.reproduce("--engine", "slow") == ["features"]
+    assert side.stages("features")[0].engine == "slow"
+
+
+def test_an_engine_that_is_refused_stops_the_run_before_its_first_stage(tmp_path):
+    side = FakeSide(tmp_path / "side", tmp_path / "run")
+    write_module(side.folder, "features", extra=ENGINE)
+    with pytest.raises(UserError, match="no engine 'none'"):
+        side.reproduce("--engine", "none")
+    assert side.called == []
+
+
+def test_the_caffe_side_has_no_engines(tmp_path):
+    with pytest.raises(SystemExit):
+        FakeSide(tmp_path / "side", tmp_path / "run", side="caffe").reproduce("--engine", "auto")

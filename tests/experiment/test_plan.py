@@ -58,7 +58,12 @@ def test_the_disk_of_training_covers_its_snapshots(values):
 
 
 def test_what_is_to_be_done_is_said_with_disk_and_time(run, capsys):
-    plan.announce(run, ["images", "transfer"], lambda run, counts: {"images": 10.0 * sum(counts.values()), "svm": 9e9})
+    plan.announce(
+        run,
+        ["images", "transfer"],
+        lambda run, counts, engine: {"images": 10.0 * sum(counts.values()), "svm": 9e9},
+        "auto",
+    )
     said = capsys.readouterr().err
     assert "3 + 1 images" in said and "31561 training iterations" in said and "images, transfer" in said
     assert "about 40 s (images 40 s)" in said and "needed" in said and "free" in said
@@ -66,9 +71,9 @@ def test_what_is_to_be_done_is_said_with_disk_and_time(run, capsys):
 
 def test_stages_that_are_finished_are_not_announced(run, capsys):
     StageWriter(run, "images").finish({})
-    plan.announce(run, ["images", "svm"], lambda run, counts: {"images": 1.0, "svm": 2.0})
+    plan.announce(run, ["images", "svm"], lambda run, counts, engine: {"images": 1.0, "svm": 2.0}, "auto")
     assert "stages svm" in capsys.readouterr().err
-    plan.announce(run, ["images"], lambda run, counts: pytest.fail("nothing is left to measure for"))
+    plan.announce(run, ["images"], lambda run, counts, engine: pytest.fail("nothing is left to measure for"), "auto")
     assert capsys.readouterr().err == ""
 
 
@@ -76,7 +81,7 @@ def test_a_disk_that_is_too_small_is_refused_before_anything_is_measured(run, mo
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(plan.shutil, "disk_usage", lambda path: usage(1e6))
     with pytest.raises(UserError, match=r"needs .* and its disk has 1 MB free: make room, or .* RUN="):
-        plan.announce(run, ["transfer"], lambda run, counts: pytest.fail("measured"))
+        plan.announce(run, ["transfer"], lambda run, counts, engine: pytest.fail("measured"), "auto")
 
 
 @pytest.mark.parametrize(("size", "said"), [(0, "0 bytes"), (999, "999 bytes"), (1500, "1.5 kB"), (6e9, "6 GB"),

@@ -148,6 +148,7 @@ def make_run(like: Path, folder: Path) -> None:
 def run_port(entry: Entry, folder: Path, caffe: Path, stages: list[str]) -> None:
     """Run stages of the changed port; one that stops leaves its stage unfinished, which no comparison lets pass."""
     command = [sys.executable, "-m", "tests.selftest.patched_port", entry.name, str(folder), "--inputs", str(caffe)]
+    command += ["--engine", "eager"]
     command += ["--draws", str(caffe)] if entry.draws else []
     command += [*(entry.options or ("--threads", "1")), *(part for stage in stages for part in ("--only", stage))]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)

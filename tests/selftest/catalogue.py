@@ -337,8 +337,8 @@ MISTAKES = [
     Entry(
         "difficult as negatives, in training",
         SVM,
-        "train(gram, labels[:, i],",
-        "train(gram, np.where(labels[:, i] == 1, 1, -1),",
+        "train(kernel, labels[:, i],",
+        "train(kernel, np.where(labels[:, i] == 1, 1, -1),",
         "svm baseline_hr",
     ),
     Entry(
@@ -438,10 +438,10 @@ HARMLESS = [
     Entry("7 pseudo-labels at once", LABELS, "ROWS_AT_ONCE = 256", "ROWS_AT_ONCE = 7"),
     Entry("own initial weights", TRANSFER, draws=False),
     Entry(
-        "decay added after the gradient",
+        "decay added in a new array",
         TRANSFER,
-        ".add_(decayed, alpha=rate * self.lr_mult[i])",
-        ".add_(gradient, alpha=rate).add_(parameter, alpha=rate * self.settings.weight_decay)",
+        "decayed = gradient.add_(parameter, alpha=",
+        "decayed = gradient.add(parameter, alpha=",
     ),
     Entry("7 rows transferred at once", TRANSFERRED, "ROWS_AT_ONCE = 1000", "ROWS_AT_ONCE = 7"),
     # Of the labels -1 and 1 LIBSVM itself makes 1 the first, whichever comes first in the data (svm_group_classes).

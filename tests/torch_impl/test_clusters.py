@@ -8,7 +8,7 @@ from sklearn.cluster import KMeans
 from experiment.artifacts import RunFolder
 from tests.conftest import make_stage
 from torch_impl import clusters, pseudo_labels
-from torch_impl.clusters import draw_centroids, kmeans
+from torch_impl.clusters import Rows, draw_centroids, kmeans
 from torch_impl.pseudo_labels import nearest_centroid
 
 RANDOM = np.random.default_rng(2)
@@ -71,6 +71,90 @@ def test_empty_cluster_by_hand():
     assert centroids.tolist() == [[0.5], [10.0]]
     assert assignments.tolist() == [0, 0, 1]
     assert inertia == pytest.approx(0.5)
+
+
+def brute_force(rows: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """The nearest centroid of each row, from differences in float64; of equally near ones the first."""
+    return np.array([((row - centroids) ** 2).sum(1).argmin() for row in rows.astype(np.float64)])
+
+
+def pooled(n: int, dimensions: int, k: int) -> np.ndarray:
+    """(n, D) float32 like pooled features after a ReLU: none negative, k patterns and what a row has of its own."""
+    random = np.random.default_rng(n)
+    patterns = 0.35 * np.maximum(0, random.normal(-0.3, 1, (k, dimensions)))
+    own = np.maximum(0, random.normal(0, 1, (n, dimensions)))
+    return (patterns[random.integers(0, k, n)] + own).astype(np.float32)
+
+
+def twins(scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Rows, and centroids in pairs that lie so near to each other that float32 cannot tell which is nearer."""
+    rows = scale * pooled(400, 200, 10)
+    centroids = rows[:10].astype(np.float64)
+    return rows, np.concatenate([centroids, centroids + 1e-7 * scale * RANDOM.normal(0, 1, centroids.shape)])
+
+
+NEAREST = {
+    "pooled": (pooled(500, 300, 12), pooled(500, 300, 12)[:40].astype(np.float64)),
+    "twins": twins(1),
+    "twins far from the origin": (twins(1)[0] + 500, twins(1)[1] + 500),
+    "twins that float32 cannot square": twins(1e25),
+    "twins that float32 squares to 0": twins(1e-25),
+    "twins that float32 squares to the edge of 0": twins(1e-20),
+    "one centroid": (pooled(50, 8, 3), np.ones((1, 8))),
+}
+
+
+@pytest.mark.parametrize("name", NEAREST)
+def test_the_nearest_centroids_are_those_of_brute_force_in_float64(name):
+    rows, centroids = NEAREST[name]
+    features = rows.astype(np.float32)
+    seen = Rows(features, features.mean(0))
+    found = seen.nearest(centroids - seen.offset)
+    assert found.tolist() == brute_force(rows.astype(np.float32), centroids).tolist()
+
+
+@pytest.mark.parametrize("name", [name for name in NEAREST if "twins" in name])
+def test_float32_alone_would_not_find_them(name):
+    """Guards the test above."""
+    rows, centroids = (array.astype(np.float32) for array in NEAREST[name])
+    with np.errstate(all="ignore"):
+        alone = ((centroids**2).sum(1) - 2 * rows @ centroids.T).argmin(1)
+    assert (alone != brute_force(rows, NEAREST[name][1])).sum() > 20
+
+
+def test_few_rows_are_looked_at_in_float64(monkeypatch):
+    """It costs many times float32's product."""
+    seen = []
+    plain = clusters.squared_distances
+    monkeypatch.setattr(clusters, "squared_distances", lambda rows, c: seen.append(len(rows)) or plain(rows, c))
+    rows = torch.from_numpy(pooled(1000, 512, 20))
+    *_, iterations = kmeans(rows, rows[:20], 300, 0.0)
+    assert sum(seen) < 0.1 * len(rows) * iterations
+
+
+def test_kmeans_is_lloyds_algorithm_by_brute_force_in_float64():
+    """The centroids too: sums that rows are added to and taken from again drift by no more than float64's rounding."""
+    rows, k = pooled(700, 60, 12), 12
+    centroids, iterations = rows[:k].astype(np.float64), 0
+    while True:
+        nearest = brute_force(rows, centroids)
+        moved = np.stack([rows[nearest == i].astype(np.float64).mean(0) for i in range(k)])
+        iterations += 1
+        if (moved == centroids).all():
+            break
+        centroids = moved
+    found, assignments, inertia, steps = kmeans(torch.from_numpy(rows), torch.from_numpy(rows[:k]), 300, 0.0)
+    assert steps == iterations > 8 and assignments.tolist() == nearest.tolist()
+    np.testing.assert_allclose(found, centroids, rtol=1e-12, atol=1e-13)
+    assert inertia == pytest.approx(((rows - centroids[nearest]) ** 2).sum(), rel=1e-12)
+
+
+def test_features_in_float64_are_not_rounded():
+    """Two rows, a hundredth of float32's step apart, are two clusters."""
+    rows = torch.tensor([[1.0], [1 + 1e-9]], dtype=torch.float64)
+    centroids, assignments, _, _ = kmeans(rows, rows, 300, 0.0)
+    assert assignments.tolist() == [0, 1]
+    np.testing.assert_allclose(centroids, rows, rtol=0, atol=1e-15)
 
 
 @pytest.mark.parametrize("init", ["random", "k-means++"])

@@ -13,6 +13,7 @@ from sklearn.datasets import load_sample_image
 
 from experiment.artifacts import RunFolder
 from tests.conftest import make_stage, user_error
+from tests.small_devkit import small_devkit
 from torch_impl import images
 from torch_impl.images import bicubic_antialiased, bicubic_four_taps, make_pair
 from torch_impl.jpeg import read_bgr
@@ -238,3 +239,33 @@ def test_stage_keeps_the_order_of_the_lists(tmp_path):
             found = RunFolder(tmp_path / "run").array("images", f"{resolution}_{split}")
             assert found.shape == (len(levels), 14, 14, 3) and found.dtype == np.uint8
             assert np.abs(found.astype(int) - np.reshape(levels, (-1, 1, 1, 1))).max() <= 1
+
+
+# ---------------------------------------------------------------- the stage
+
+
+def test_images_stand_in_the_order_of_their_ids_however_many_threads_make_them(tmp_path):
+    devkit = small_devkit(tmp_path / "devkit", trainval=70, test=3)  # more than one chunk
+    ids = {
+        split: (devkit / "ImageSets" / "Main" / f"{split}.txt").read_text().split() for split in ("trainval", "test")
+    }
+    hashes = {
+        i: hashlib.sha256((devkit / "JPEGImages" / f"{i}.jpg").read_bytes()).hexdigest() for s in ids for i in ids[s]
+    }
+    index = {"image_sha256": hashes, **{f"ids_{split}": ids[split] for split in ids}}
+    values = {"images": {"hr_size": 24, "lr_size": 8, "lr_from": "original", "antialias": False}}
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            stage = make_stage(tmp_path / f"{threads}", "images", values, {"index": index}, {"devkit": devkit})
+            images.run(stage)
+            assert torch.get_num_threads() == threads
+            for split in ids:
+                names = [f"{resolution}_{split}" for resolution in ("hr", "lr")]
+                found = zip(*(np.load(stage.out.path / f"{name}.npy") for name in names), strict=True)
+                for image_id, pair in zip(ids[split], found, strict=True):
+                    expected = make_pair(read_bgr(devkit / "JPEGImages" / f"{image_id}.jpg"), 24, 8)
+                    np.testing.assert_array_equal(pair, expected)
+    finally:
+        torch.set_num_threads(before)

@@ -1,24 +1,29 @@
 """The linear SVM against scikit-learn's, the conditions that its optimum must meet, and a closed form."""
 
+import ctypes
+
 import numpy as np
 import pytest
+from libsvm import svmutil
 from sklearn.svm import SVC
 
 from experiment.artifacts import RunFolder
 from tests.conftest import make_stage, user_error
 from torch_impl import svm
-from torch_impl.svm import train
+from torch_impl.svm import Kernel, train
 
 RANDOM = np.random.default_rng(8)
 TIGHT = 1e-8  # so that where the solver stops does not matter
 LIBSVM = 1e-4  # it holds the kernel matrix in float32: C = 100 times 80 rows times 6e-8 is the most that can add up
 
 
-def problem(n: int, dimensions: int, first: int, overlap: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+def problem(
+    n: int, dimensions: int, first: int, overlap: float = 1.0, random: np.random.Generator = RANDOM
+) -> tuple[np.ndarray, np.ndarray]:
     """Rows (n, d) of two overlapping clouds, and labels 1 and -1, the first of them `first`."""
-    labels = RANDOM.choice([1, -1], n)
+    labels = random.choice([1, -1], n)
     labels[0] = first
-    rows = RANDOM.normal(0, 1, (n, dimensions)) + labels[:, None] / overlap / dimensions**0.5
+    rows = random.normal(0, 1, (n, dimensions)) + labels[:, None] / overlap / dimensions**0.5
     return rows, labels
 
 
@@ -45,7 +50,7 @@ def decide(model: svm.LinearSVM, rows: np.ndarray, others: np.ndarray) -> np.nda
 def test_decision_values_are_scikit_learns(name):
     rows, labels, c = PROBLEMS[name]
     others = RANDOM.normal(0, 1, (50, rows.shape[1]))
-    model = train(rows @ rows.T, labels, c, TIGHT)
+    model = train(Kernel(rows @ rows.T), labels, c, TIGHT)
     expected = SVC(C=c, kernel="linear", tol=TIGHT).fit(rows, labels)
     np.testing.assert_allclose(
         decide(model, rows, others), expected.decision_function(others), rtol=LIBSVM, atol=LIBSVM
@@ -55,11 +60,39 @@ def test_decision_values_are_scikit_learns(name):
     np.testing.assert_allclose(rows.T @ model.dual, rows.T @ dual, rtol=1e-5, atol=1e-6)
 
 
+def test_decision_values_are_libsvms_from_rows():
+    """To 1e-6 at a tolerance of 1e-6, one kernel for two classes that leave out other rows each."""
+    random = np.random.default_rng(9)
+    rows, labels = problem(300, 20, 1, overlap=2.0, random=random)
+    others = random.normal(0, 1, (50, 20))
+    kernel = Kernel(rows @ rows.T)
+    for left_out in (np.arange(0, 300, 7), np.arange(1, 300, 5)):
+        y = labels.copy()
+        y[left_out] = 0
+        used = np.flatnonzero(y)
+        model = svmutil.svm_train(y[used].tolist(), rows[used].tolist(), "-s 0 -t 0 -c 1 -e 1e-6 -q")
+        values = svmutil.svm_predict([], others.tolist(), model, "-q")[2]
+        expected = model.get_labels()[0] * np.array(values)[:, 0]
+        np.testing.assert_allclose(decide(train(kernel, y, 1.0, 1e-6), rows, others), expected, rtol=0, atol=1e-6)
+
+
+def test_a_class_copies_nothing_of_the_kernel():
+    rows, labels = problem(50, 4, 1, random=np.random.default_rng(9))
+    kernel = Kernel(rows @ rows.T)
+    used = np.array([0, 3, 49])
+    problem_of_three = kernel.problem(used, labels[used])
+    first, end = kernel.nodes.ctypes.data, kernel.nodes.ctypes.data + kernel.nodes.nbytes
+    for i, row in enumerate(used):
+        nodes = problem_of_three.x[i]
+        assert first <= ctypes.addressof(nodes.contents) < end
+        assert [nodes[int(problem_of_three.x[j][0].value)].value for j in range(3)] == kernel.gram[row, used].tolist()
+
+
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_solution_meets_the_conditions_of_the_optimum(name):
     """Karush-Kuhn-Tucker: they hold at the one optimum and nowhere else."""
     rows, labels, c = PROBLEMS[name]
-    model = train(rows @ rows.T, labels, c, TIGHT)
+    model = train(Kernel(rows @ rows.T), labels, c, TIGHT)
     alpha = labels * model.dual
     assert alpha.min() >= 0 and alpha.max() <= c * (1 + 1e-12)
     assert model.dual.sum() == pytest.approx(0, abs=1e-9 * c)
@@ -81,7 +114,7 @@ def test_solution_meets_the_conditions_of_the_optimum(name):
 def test_two_points_by_hand(labels, c):
     """At distance d: alpha = min(C, 2 / d^2), and the boundary is half way, whichever comes first in the data."""
     rows = np.array([[1.0, 0], [4.0, 4.0]])  # d = 5
-    model = train(rows @ rows.T, np.array(labels), c, TIGHT)
+    model = train(Kernel(rows @ rows.T), np.array(labels), c, TIGHT)
     alpha = min(c, 2 / 25)
     np.testing.assert_allclose(model.dual, np.array(labels) * alpha, rtol=1e-9)
     assert decide(model, rows, rows.mean(0, keepdims=True))[0] == pytest.approx(0, abs=1e-9)
@@ -94,7 +127,7 @@ def test_difficult_rows_are_left_out(first):
     rows, labels = problem(50, 4, first)
     difficult = RANDOM.random(50) < 0.3
     difficult[0] = True
-    model = train(rows @ rows.T, np.where(difficult, 0, labels), 1.0, TIGHT)
+    model = train(Kernel(rows @ rows.T), np.where(difficult, 0, labels), 1.0, TIGHT)
     assert not model.dual[difficult].any()
     expected = SVC(C=1.0, kernel="linear", tol=TIGHT).fit(rows[~difficult], labels[~difficult])
     np.testing.assert_allclose(decide(model, rows, rows), expected.decision_function(rows), rtol=LIBSVM, atol=LIBSVM)
@@ -106,7 +139,7 @@ def test_difficult_rows_are_left_out(first):
 )
 def test_class_without_both_labels_is_refused(labels, says):
     with user_error("class cow", says):
-        train(np.eye(3), np.array(labels, np.int8), 1.0, 1e-3, "cow")
+        train(Kernel(np.eye(3)), np.array(labels, np.int8), 1.0, 1e-3, "cow")
 
 
 @pytest.mark.parametrize("scale", ["none", "mean_norm"])

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from audit.decisions.otherwise.replacing import replaced
 from torch_impl import caffe_net, features
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.engines import Net
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def mirrored_too() -> Iterator[None]:
     plain = features.extract
 
     def extract(
-        net: CaffeNet, images_bgr: np.ndarray, mean_bgr: np.ndarray, blob: str, found: np.ndarray, cuts: Iterable[slice]
+        net: Net, images_bgr: np.ndarray, mean_bgr: np.ndarray, blob: str, found: np.ndarray, cuts: Iterable[slice]
     ) -> None:
         for rows in cuts:
             views = [images_bgr[rows], images_bgr[rows, :, ::-1]]

@@ -381,9 +381,9 @@ def test_decision_values_keep_the_sign_in_which_they_come(monkeypatch):
         return model
 
     monkeypatch.setattr(svm.svmutil, "svm_train", minus_first)
-    turned = svm.train(rows @ rows.T, labels, 1.0, 1e-6)
+    turned = svm.train(svm.Kernel(rows @ rows.T), labels, 1.0, 1e-6)
     with svms.sign_as_it_comes():
-        as_it_comes = svm.train(rows @ rows.T, labels, 1.0, 1e-6)
+        as_it_comes = svm.train(svm.Kernel(rows @ rows.T), labels, 1.0, 1e-6)
     assert np.array_equal(as_it_comes.dual, -turned.dual) and as_it_comes.rho == -turned.rho
 
 

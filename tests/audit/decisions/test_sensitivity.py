@@ -19,7 +19,7 @@ from audit.decisions import sensitivity as command
 from audit.decisions.decisions import Alternative, Decision
 from audit.decisions.effects import Bootstrap, effect, effect_text
 from audit.decisions.sensitivity import FILE, sensitivity, table
-from audit.decisions.variants import FOLDER, Variant
+from audit.decisions.variants import ENGINE, FOLDER, Variant
 from audit.measured import SCHEMA_VERSION, made_from
 from compare.end_to_end import LEAST_SEEDS
 from experiment.artifacts import RunFolder, read_json
@@ -91,7 +91,7 @@ def by_hand(root, one):
     overrides = (*OVERRIDES, FEW_RESAMPLES, "run.seed=1", "transfer.snapshots=[1, 2]", *one.set)
     resolve("embedded", path, Path(devkit), overrides=overrides)
     threads = torch.get_num_threads()
-    arguments = [str(path), "--reuse", str(root / "torch"), "--threads", "1", *ONLY]
+    arguments = [str(path), "--reuse", str(root / "torch"), "--threads", "1", "--engine", ENGINE, *ONLY]
     run_stages("torch", MODULES, versions, arguments, before=set_threads)
     torch.set_num_threads(threads)
     return RunFolder(path)

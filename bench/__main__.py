@@ -1,0 +1,40 @@
+"""`python -m bench [--only WORK]`: time the port beside its peers, write bench/results.json and bench/results.md."""
+
+import argparse
+from pathlib import Path
+from types import ModuleType
+
+from bench import growth, jpeg_to_features, kmeans, resnet101, svms, training
+from bench.measure import ROUNDS, Bench, by_name, installed, table
+from experiment.errors import run_command
+
+RESULTS = Path(__file__).with_name("results.json")
+PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python", "libsvm-official", "openvino", "onnxruntime")
+# Name to the module whose `run(bench)` adds that work's rows, in their order.
+WORKS: dict[str, ModuleType] = {
+    "resnet101": resnet101,
+    "jpeg-to-features": jpeg_to_features,
+    "training": training,
+    "kmeans": kmeans,
+    "svms": svms,
+    "growth": growth,
+}
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", choices=list(WORKS), action="append", default=[], help="just this work (repeatable)")
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often each is timed (default: {ROUNDS})")
+    parser.add_argument("--json", type=Path, default=RESULTS, help="where to write the results")
+    arguments = parser.parse_args()
+    bench = Bench(arguments.rounds, versions=installed(*PACKAGES))
+    for module in by_name(WORKS, arguments.only):
+        module.run(bench)
+        bench.write(arguments.json)  # what is measured is kept where a later work is stopped
+    print(table(bench.rows, bench.left_out), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

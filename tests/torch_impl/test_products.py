@@ -1,0 +1,73 @@
+"""oneDNN's products against float64, and their gradients against finite differences of it."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from torch_impl import products
+from torch_impl.products import linear
+
+SHAPES = [(1000, 64, 200), (1, 1, 1), (7, 5, 3), (3, 300, 17)]  # (b, D, N)
+
+
+def arrays(b: int, d: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """rows, weight and bias that want gradients, and the top's gradient."""
+    random = torch.Generator().manual_seed(b + d + n)
+    rows, weight, bias, top = (torch.randn(s, generator=random) for s in ((b, d), (n, d), (n,), (b, n)))
+    return rows.requires_grad_(), weight.requires_grad_(), bias.requires_grad_(), top
+
+
+def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Relative L2."""
+    return float((found.detach().double() - expected.detach()).norm() / expected.detach().norm())
+
+
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_product_and_gradients_are_those_of_float64(shape, with_bias):
+    *tensors, top = arrays(*shape)
+    tensors = tensors if with_bias else tensors[:2]
+    exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
+    found, expected = linear(*tensors, *[None] * (not with_bias)), F.linear(*exact)
+    assert found.dtype == torch.float32 and "Linear" in type(found.grad_fn).__name__
+    assert apart(found, expected) <= 1e-6
+    for one, other in zip(
+        torch.autograd.grad(found, tensors, top), torch.autograd.grad(expected, exact, top.double()), strict=True
+    ):
+        assert one.shape == other.shape and apart(one, other) <= 1e-6
+
+
+def test_only_the_gradients_that_are_needed_are_computed(monkeypatch):
+    """One product forward and one back: a net's data wants no gradient, and it would cost as much as the weight's."""
+    rows, weight, bias, top = arrays(7, 5, 3)
+    made = []
+    plain = products.product
+    monkeypatch.setattr(products, "product", lambda *operands: made.append(operands) or plain(*operands))
+    torch.autograd.grad(linear(rows.detach(), weight, bias), [weight, bias], top)
+    assert len(made) == 2
+
+
+@pytest.mark.parametrize("d", [512, 2048, 4096])
+def test_sums_of_many_products_round_no_more_than_pytorchs(d):
+    """Caffe's OpenBLAS and PyTorch's MKL sum up in parts; in one go the error is twice theirs."""
+    rows, weight, _, _ = (tensor.detach() for tensor in arrays(200, d, 100))
+    exact = rows.double() @ weight.double().T
+    assert apart(linear(rows, weight, None), exact) <= 1.4 * apart(F.linear(rows, weight), exact)
+
+
+def test_columns_of_wider_matrices_are_multiplied():
+    rows, weight, _, _ = (tensor.detach() for tensor in arrays(30, 400, 20))
+    found = products.product(rows[:, 7:300], weight[:, 7:300])
+    assert apart(found, rows[:, 7:300].double() @ weight[:, 7:300].double().T) <= 1e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_other_types_are_pytorchs_own(dtype):
+    rows, weight, bias, _ = (tensor.detach().to(dtype) for tensor in arrays(7, 5, 3))
+    assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
+
+
+def test_without_onednn_pytorchs_own_product_is_taken(monkeypatch):
+    monkeypatch.setattr(products, "HAS_ONEDNN", False)
+    rows, weight, bias, _ = arrays(7, 5, 3)
+    assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))

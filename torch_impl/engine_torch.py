@@ -1,0 +1,37 @@
+"""The engine `folded`: PyTorch on folded layers, images' channels last in memory."""
+
+from collections.abc import Iterable, Mapping
+
+import torch
+from torch import Tensor
+
+from torch_impl.caffe_net import LAYERS, CaffeNet
+from torch_impl.folding import fold
+
+
+class FoldedNet:
+    """Computes one blob of a net as `CaffeNet.forward` does."""
+
+    def __init__(self, net: CaffeNet, blob: str, dtype: torch.dtype) -> None:
+        """net : computes in float64. dtype : what this one computes in."""
+        self.blob = blob
+        self.dtype = dtype
+        self.layers = [(folded.layer, [self.take(blob) for blob in folded.blobs]) for folded in fold(net, blob)]
+        self._last_use = {bottom: i for i, (layer, _) in enumerate(self.layers) for bottom in layer.bottom}
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """A tensor as this net wants it."""
+        tensor = tensor.to(self.dtype)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def forward(self, inputs: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+        """The blob, which is all that can be `wanted`, float32."""
+        assert list(wanted) == [self.blob]
+        blobs = {name: self.take(tensor) for name, tensor in inputs.items()}
+        for i, (layer, parameters) in enumerate(self.layers):
+            bottoms = [blobs[bottom] for bottom in layer.bottom]
+            blobs[layer.top[0]] = LAYERS[layer.type](layer, bottoms, parameters)
+            for bottom in layer.bottom:
+                if self._last_use[bottom] <= i and bottom != self.blob and bottom not in layer.top:
+                    del blobs[bottom]
+        return {self.blob: blobs[self.blob].float()}

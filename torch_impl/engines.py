@@ -1,0 +1,94 @@
+"""What computes the features: the port's own net, or a faster engine that gives the same to float32's rounding.
+
+An engine takes a net's layers with BatchNorm and Scale folded in (`folding`). Which one a run has is in the manifest of
+its stage features and in that stage's key.
+"""
+
+import importlib.metadata
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from experiment.errors import UserError
+from experiment.stages import OF_THE_NET
+from torch_impl.caffe_net import Arithmetic, CaffeNet
+
+AUTO = "auto"
+# Engine to the packages that it needs, the fastest first (`make bench`). All compute in float32 and pass the
+# comparison; the first that is installed is taken where none is named.
+ENGINES: dict[str, tuple[str, ...]] = {
+    "openvino": ("openvino", "onnx"),
+    "onnxruntime": ("onnxruntime", "onnx"),
+    "folded": (),
+    "eager": (),
+}
+# A name with this ending rounds what each layer computes to 8 bits: only ever taken by name.
+BFLOAT16 = "-bfloat16"
+NAMES = (AUTO, *ENGINES, *(f"{name}{BFLOAT16}" for name in ("openvino", "folded")))
+
+
+class Net(Protocol):
+    """What computes blobs of a net."""
+
+    def forward(self, inputs: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
+        """See `CaffeNet.forward`."""
+
+
+def choose(asked: str, variation: str = "") -> dict[str, str]:
+    """The engine that is meant by a name, under "engine", and the versions of the packages that it needs.
+
+    Raises `UserError` for a name that is no engine's, and for an engine that is not installed.
+    """
+    if asked not in NAMES:
+        raise UserError(f"there is no engine {asked!r}: ENGINE= can be {', '.join(NAMES)}")
+    if variation in OF_THE_NET:
+        asked = "eager"
+    if asked == AUTO:
+        asked = next(name for name in ENGINES if not missing(name))
+    if lacking := missing(asked):
+        raise UserError(
+            f"engine {asked} needs {' and '.join(lacking)}: `.venv/bin/pip install '.[fast]'`, or another ENGINE="
+        )
+    return {"engine": asked, **{package: importlib.metadata.version(package) for package in needs(asked)}}
+
+
+def is_installed(package: str) -> bool:
+    """Whether a package of that name is installed; a module without its distribution has no version to tell."""
+    try:
+        importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def needs(name: str) -> tuple[str, ...]:
+    """The packages that an engine needs besides the port's own."""
+    return ENGINES[name.removesuffix(BFLOAT16)]
+
+
+def missing(name: str) -> list[str]:
+    """Those of them that are not installed."""
+    return [package for package in needs(name) if not is_installed(package)]
+
+
+def build(name: str, net: CaffeNet, blob: str) -> Net:
+    """What computes `blob` of a net, its parameters included, by an engine, with as many threads as PyTorch has."""
+    if name == "eager":
+        return net
+    exact = CaffeNet(net.path, arithmetic=Arithmetic(torch.float64))
+    exact.set_parameters({layer: [blob.numpy() for blob in blobs] for layer, blobs in net.parameters.items()})
+    dtype = torch.bfloat16 if name.endswith(BFLOAT16) else torch.float32
+    # Only the module of the engine that is used: the others' runtimes may not be installed.
+    if name.startswith("openvino"):
+        from torch_impl.engine_openvino import OpenVINONet
+
+        return OpenVINONet(exact, blob, dtype)
+    if name == "onnxruntime":
+        from torch_impl.engine_onnxruntime import ONNXRuntimeNet
+
+        return ONNXRuntimeNet(exact, blob)
+    from torch_impl.engine_torch import FoldedNet
+
+    return FoldedNet(exact, blob, dtype)
