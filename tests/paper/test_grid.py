@@ -19,6 +19,7 @@ from paper.standing import Standing
 from tests.conftest import user_error
 from tests.small_devkit import TRAINVAL
 from tests.small_run import ONLY, OVERRIDES
+from torch_impl import svm
 from torch_impl.__main__ import MODULES, versions
 
 N1S, N2S, TOO_MANY = [3, 5], [2, 3], TRAINVAL + 1
@@ -101,8 +102,9 @@ def test_what_combinations_share_is_computed_once(gridded):
 
 
 @pytest.mark.parametrize("blob", BLOBS)
-def test_a_combination_is_what_the_port_makes_by_itself(gridded, devkit, tmp_path, blob):
+def test_a_combination_is_what_the_port_makes_by_itself(gridded, devkit, tmp_path, monkeypatch, blob):
     base, found = gridded
+    monkeypatch.setattr(svm, "_baselines", {})
     settings = ("clusters.k=3", "transfer.n1=5", "transfer.n2=3", f"transfer_features.blob={blob}")
     resolve("embedded", tmp_path / "torch", devkit, overrides=(*OVERRIDES, *settings))
     run_stages("torch", MODULES, versions, [str(tmp_path / "torch"), "--reuse", str(base / "torch"), *ONLY])

@@ -326,12 +326,12 @@ MISTAKES = [
         "svm baseline_hr",
     ),
     Entry("C = 10", SVM, 'spec["c"]', "10.0", "svm baseline_hr"),
-    Entry("C = 10 for Ours alone", SVM, 'spec["c"]', '(10.0 if row == "ours" else spec["c"])', "svm ours"),
+    Entry("C = 10 for Ours alone", SVM, 'spec["c"]', '(10.0 if name == "ours" else spec["c"])', "svm ours"),
     Entry(
         "decision values of Ours without rho",
         SVM,
-        "(dual @ train_rows).T - rho)",
-        '(dual @ train_rows).T - rho * (row != "ours"))',
+        "(dual @ train_rows).T - rho,",
+        '(dual @ train_rows).T - rho * (name != "ours"),',
         "svm ours",
     ),
     Entry(

@@ -142,21 +142,34 @@ def test_class_without_both_labels_is_refused(labels, says):
         train(Kernel(np.eye(3)), np.array(labels, np.int8), 1.0, 1e-3, "cow")
 
 
-@pytest.mark.parametrize("scale", ["none", "mean_norm"])
-def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path, scale):
-    n, tests = 40, 9
-    labels = np.where(RANDOM.random((n, 2)) < 0.5, 1, -1).astype(np.int8)
+N, TESTS = 40, 9
+
+
+def table_of(random):
+    """What the stage reads: rows of HR, LR and transferred features, and the labels of two classes."""
+    labels = np.where(random.random((N, 2)) < 0.5, 1, -1).astype(np.int8)
     labels[3, 1] = 0
     features = {
-        name: RANDOM.normal(0, 1, (n if name.endswith("trainval") else tests, 6)).astype(np.float32)
+        name: random.normal(0, 1, (N if name.endswith("trainval") else TESTS, 6)).astype(np.float32)
         for name in ("hr_trainval", "lr_trainval", "hr_test", "lr_test")
     }
     transferred = {"trainval": features["lr_trainval"][:, :3] * 2, "test": features["lr_test"][:, :3] * 2}
-    earlier = {
+    return {
         "index": {"labels_trainval": labels, "classes": ["cat", "cow"]},
         "features": features,
         "transfer_features": transferred,
     }
+
+
+@pytest.mark.parametrize("scale", ["none", "mean_norm"])
+def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path, scale):
+    n, tests = N, TESTS
+    earlier = table_of(RANDOM)
+    labels, features, transferred = (
+        earlier["index"]["labels_trainval"],
+        earlier["features"],
+        earlier["transfer_features"],
+    )
     stage = make_stage(tmp_path, "svm", {"svm": {"scale": scale, "c": 1.0, "tolerance": TIGHT}}, earlier)
     svm.run(stage)
     stage.out.finish({})
@@ -179,3 +192,31 @@ def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path, scale):
             summary = run.json("svm", "summary")[row][name]
             assert summary["support_vectors"] == len(model.support_) == np.count_nonzero(dual[i])
             assert summary["rho"] == pytest.approx(-model.intercept_[0], abs=1e-4)
+
+
+def test_baselines_of_the_same_features_are_trained_once_in_a_process(tmp_path, monkeypatch):
+    earlier = table_of(np.random.default_rng(7))
+    trained = []
+    monkeypatch.setattr(svm, "train", lambda *arguments: trained.append(arguments) or train(*arguments))
+
+    def rows(name, inputs, c=1.0):
+        spec = {"svm": {"scale": "none", "c": c, "tolerance": TIGHT}}
+        stage = make_stage(tmp_path / name, "svm", spec, inputs)
+        trained.clear()
+        svm.run(stage)
+        stage.out.finish({})
+        run = RunFolder(tmp_path / name)
+        return [run.array("svm", row) for row in ("baseline_hr", "baseline_lr", "ours")]
+
+    first = rows("first", earlier)
+    assert len(trained) == 3 * 2
+    transferred = {split: values * 3 for split, values in earlier["transfer_features"].items()}
+    second = rows("second", earlier | {"transfer_features": transferred})
+    assert len(trained) == 2  # of Ours alone
+    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+    assert not np.array_equal(first[2], second[2])
+    features = earlier["features"] | {"lr_test": earlier["features"]["lr_test"] + 1}
+    assert not np.array_equal(rows("other features", earlier | {"features": features})[1], first[1])
+    assert len(trained) == 2 * 2
+    rows("other C", earlier, 2.0)
+    assert len(trained) == 3 * 2
