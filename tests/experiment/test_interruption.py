@@ -20,9 +20,11 @@ def run(stage):
     {end}
 """
 
+# A shell without job control starts what it leaves in the background with SIGINT ignored, and children inherit that.
 SCRIPT = """
-import sys
+import signal, sys
 from pathlib import Path
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path[:0] = [{project!r}, {tests!r}]
 from fake_side import load_modules
 from experiment.errors import run_command
