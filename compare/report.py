@@ -14,6 +14,7 @@ from compare.end_to_end import claim
 
 PLAIN_WIDTH = 170  # where the output is no terminal
 WIDE = 150  # from here on the table has room for details
+BFLOAT16 = "bfloat16"  # how the names of engines end that compute in it
 ROW_NAMES = {"baseline_hr": "Baseline-HR", "baseline_lr": "Baseline-LR", "ours": "Ours"}
 
 
@@ -120,6 +121,17 @@ def differing(entries: Sequence[dict[str, str]]) -> Table:
     return result
 
 
+def precision_note(entries: Sequence[dict[str, str]]) -> str:
+    """What to say where a run's features are of lower precision, given what may differ and does; else nothing."""
+    engines = next((entry for entry in entries if entry["name"] == "version.engine"), {})
+    told = [f"run {run} by {engines[run]}" for run in "ab" if engines.get(run, "").endswith(BFLOAT16)]
+    if not told:
+        return ""
+    return (
+        f"features in bfloat16, 8 bits of mantissa: {', '.join(told)}; every difference, mAP included, has that in it"
+    )
+
+
 def answer(summary: dict[str, Any]) -> Table:
     """mAP of both sides, their difference, and the paper's claim."""
     title = f"end to end, mAP in percent, {summary['seeds']} seed{'s' * (summary['seeds'] > 1)} a side"
@@ -161,6 +173,8 @@ def print_report(
     console.print(f"profile {subject['profile']}; weights: {subject['weights']}", markup=False, highlight=False)
     if may_differ:
         console.print(differing(may_differ))
+    if note := precision_note(may_differ):
+        console.print(note, markup=False)
     wide = console.width >= WIDE
     console.print(table(isolated, chained, wide))
     for check in () if wide else (check for checks in (isolated, chained) for check in shown(checks)):

@@ -10,7 +10,7 @@ from audit.page import charts
 from audit.page.subject import SIDES, Subject
 from audit.page.tables import Cell, Chart, Part, Table, decimal, small, whole, words
 from compare.end_to_end import claim
-from compare.report import ROW_NAMES
+from compare.report import ROW_NAMES, precision_note
 from experiment.errors import UserError
 from experiment.stages import folder_name
 
@@ -77,7 +77,10 @@ def end_to_end(subject: Subject) -> Part:
         note += f" `{subject.command('seeds', 'compare')}` adds seeds."
     picture = Chart(end_to_end_alt(found), charts.forest(anchor, panels, found["margin"]))
     answer = Table(subject.anchor("answer"), "mAP in percent", head, rows, 1)
-    return Part(anchor, title, [note], [[picture, answer], *[[seed_table(subject, found)]] * (seeds > 1)])
+    notes = [note]
+    if lowered := precision_note(subject.comparison["comparability"]["differing"]):
+        notes.append(lowered[0].upper() + lowered[1:] + ".")
+    return Part(anchor, title, notes, [[picture, answer], *[[seed_table(subject, found)]] * (seeds > 1)])
 
 
 def difference(entry: Mapping[str, Any]) -> list[Cell]:

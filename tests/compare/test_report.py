@@ -10,7 +10,17 @@ from rich.console import Console
 from compare import report
 from compare.calibration import Calibration
 from compare.check import Check
-from compare.report import allowed_text, answer, differing, print_report, shown, table, value_text, worst_ratios
+from compare.report import (
+    allowed_text,
+    answer,
+    differing,
+    precision_note,
+    print_report,
+    shown,
+    table,
+    value_text,
+    worst_ratios,
+)
 from compare.stages import compare_stage
 from experiment.stages import STAGES
 
@@ -133,6 +143,13 @@ def test_what_differs_around_the_runs_is_told_as_it_is():
     lines = lines_of(differing([{"name": "version.numpy", "a": "1.19.5", "b": "2.0 [red]"}]))
     assert "may differ, and does" in lines[0]
     assert any(line.split() == ["version.numpy", "1.19.5", "2.0", "[red]"] for line in lines)
+
+
+def test_lower_precision_is_told_and_float32_is_not(capsys):
+    lowered = [{"name": "version.engine", "a": "absent", "b": "openvino-bfloat16"}]
+    print_report(SUBJECT, [a_check()], [], lowered, {})
+    assert "bfloat16, 8 bits of mantissa: run b by openvino-bfloat16;" in capsys.readouterr().out
+    assert precision_note([{"name": "version.engine", "a": "absent", "b": "openvino"}]) == precision_note([]) == ""
 
 
 def an_answer(seeds: int, spread: float | None) -> dict:

@@ -197,6 +197,15 @@ def test_the_answer_is_the_comparisons(page, reported):
         assert floats(row[5:8]) == [entry["difference"], *entry["overall"]["interval_95"]]
 
 
+def test_features_of_lower_precision_are_told_beside_the_answer(run):
+    before = outcome.end_to_end(read_subject(run))
+    compared = read_json(run / "compare.json")
+    compared["comparability"]["differing"].append({"name": "version.engine", "a": "absent", "b": "folded-bfloat16"})
+    write_json(run / "compare.json", compared)
+    notes = outcome.end_to_end(read_subject(run)).notes
+    assert notes[:-1] == before.notes and "run b by folded-bfloat16" in notes[-1]
+
+
 def test_ap_is_that_of_the_metrics_in_percent(page, reported):
     sides = [read_json(reported.whole / side / "09-metrics" / "metrics.json") for side in ("caffe", "torch")]
     rows = page.cells("ap")
