@@ -73,21 +73,21 @@ def make_pair(
 def bicubic_four_taps(image: Tensor, size: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """Resize (h, w, 3) uint8 to (size, size, 3) as OpenCV's INTER_CUBIC does for uint8 (imgproc/src/resize.cpp)."""
     h, w, _ = image.shape
-    # The axis that is resized stands first, so that a tap takes whole runs of memory. Across, all sums are exact.
-    columns = image.transpose(0, 1).reshape(w, h * 3).float()
+    # Planes with the axis that is resized before the other, so that a tap takes whole runs of memory.
+    columns = image.permute(2, 1, 0).contiguous().float()
     taps = four_taps(columns, *cubic_taps(w, size))
-    across = taps[0] + taps[1] + taps[2] + taps[3]
-    rows = across.view(size, h, 3).transpose(0, 1).reshape(h, size * 3).to(dtype)
+    across = taps[0].add_(taps[1]).add_(taps[2]).add_(taps[3])  # exact in whatever order
+    rows = across.transpose(1, 2).contiguous().to(dtype)
     taps = four_taps(rows, *cubic_taps(h, size))
     # OpenCV's vector code adds the four rows in float32, from the last to the first, and rounds halves to even.
-    resized = taps[0] + (taps[1] + (taps[2] + taps[3]))
-    return resized.round_().clamp_(0, 255).to(torch.uint8).view(size, size, 3)
+    resized = taps[3].add_(taps[2]).add_(taps[1]).add_(taps[0])
+    return resized.round_().clamp_(0, 255).to(torch.uint8).permute(1, 2, 0).contiguous()
 
 
 def four_taps(lines: Tensor, pixels: Tensor, weights: Tensor) -> list[Tensor]:
-    """The four summands, (size, m) each, of the `size` new lines that are made from lines (n, m)."""
+    """The four summands, (3, size, m) each, of the `size` new lines that are made from lines (3, n, m)."""
     weights = weights.to(lines.dtype)
-    return [lines.index_select(0, pixels[:, i]).mul_(weights[:, i, None]) for i in range(4)]
+    return [lines.index_select(1, pixels[:, i]).mul_(weights[:, i, None]) for i in range(4)]
 
 
 @cache
