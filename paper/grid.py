@@ -25,6 +25,7 @@ from paper.grid_page import Entry, Grid, write
 from paper.published import PERCENT, read_published
 from paper.standing import standing
 from paper.table1 import OUT
+from torch_impl.svm import sharing_baselines
 
 VARIED_OF_PAPER = ("transfer.n1", "transfer.n2", "clusters.k", "transfer_features.blob")
 
@@ -48,7 +49,8 @@ def grid(path: Path, n1s: Sequence[int], n2s: Sequence[int], threads: int = 0) -
         for one in cells
         if one.n2 > n_trainval
     }
-    failed = train([one for one in cells if one not in impossible], base, threads)
+    with sharing_baselines():
+        failed = train([one for one in cells if one not in impossible], base, threads)
     entries = {}
     for blob, one in itertools.product(BLOBS, cells):
         reason = impossible.get(one) or failed.get(one)

@@ -1,7 +1,10 @@
 """Stage svm: one binary linear C-SVC a class by LIBSVM, from one Gram matrix for all classes."""
 
 import ctypes
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,8 +48,18 @@ class Row:
     summary: dict[str, dict[str, float]]
 
 
-# The baselines that this process has trained, by what they are made from: all of Table 2's networks share them.
-_baselines: dict[str, Row] = {}
+# Within `sharing_baselines`: the baselines that were trained there, by what they are made from.
+_baselines: ContextVar[dict[str, Row]] = ContextVar("baselines")
+
+
+@contextmanager
+def sharing_baselines() -> Iterator[None]:
+    """Within: train the baselines of the same features once for all runs of the stage, as for Table 2's networks."""
+    token = _baselines.set({})
+    try:
+        yield
+    finally:
+        _baselines.reset(token)
 
 
 def run(stage: Stage) -> None:
@@ -66,10 +79,11 @@ def run(stage: Stage) -> None:
             summary[name] = stage.out.remembered(name)
             continue
         train_rows, test_rows = (stage.inputs.array(source, split) for split in (trainval, test))
+        known = _baselines.get({}) if source == "features" else {}
         made_from = sha256_json([*map(sha256_array, (train_rows, test_rows, labels)), classes, spec])
-        row = _baselines.get(made_from) or classify(train_rows, test_rows, labels, classes, spec, name, source)
-        if source == "features":
-            _baselines[made_from] = row
+        if made_from not in known:
+            known[made_from] = classify(train_rows, test_rows, labels, classes, spec, name, source)
+        row = known[made_from]
         summary[name] = row.summary
         stage.out.array(name, row.values)
         stage.out.array(f"{name}_dual", row.dual)

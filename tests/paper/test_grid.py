@@ -36,12 +36,18 @@ def manifests(base):
 
 
 @pytest.fixture(scope="module")
-def gridded(finished, tmp_path_factory):
+def classified():
+    """The rows that classifiers were trained for, while the grid was made."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def gridded(finished, classified, tmp_path_factory):
     """RUN with its grid, made in two goes: stopped before the third combination, then run again."""
     base = tmp_path_factory.mktemp("grid") / "small"
     shutil.copytree(finished, base)
     with pytest.MonkeyPatch.context() as patch:
-        trained, original = [], command.bring_up_to_date
+        trained, original, classify = [], command.bring_up_to_date, svm.classify
 
         def stopped(one, *rest):
             if len(trained) == 2:
@@ -49,12 +55,18 @@ def gridded(finished, tmp_path_factory):
             original(one, *rest)
             trained.append((one.n1, one.n2))
 
+        def counted(*rest):
+            classified.append(rest[-2])
+            return classify(*rest)
+
+        patch.setattr(svm, "classify", counted)
         patch.setattr(command, "bring_up_to_date", stopped)
         with pytest.raises(KeyboardInterrupt):
             command.grid(base, N1S, [*N2S, TOO_MANY])
-    before = manifests(base)
-    assert trained == CELLS[:2] and len(before) == 2 * 2 * len(CELL_STAGES)
-    found = command.grid(base, N1S, [*N2S, TOO_MANY])
+        before = manifests(base)
+        assert trained == CELLS[:2] and len(before) == 2 * 2 * len(CELL_STAGES)
+        patch.setattr(command, "bring_up_to_date", original)
+        found = command.grid(base, N1S, [*N2S, TOO_MANY])
     after = manifests(base)
     assert {path: after[path] for path in before} == before  # what was finished is not made again
     return base, found
@@ -85,7 +97,7 @@ def test_a_combination_differs_from_the_run_in_n1_n2_k_blob_and_snapshots_alone(
             assert values["transfer_features"]["blob"] == blob and values["svm"]["c"] == 2.5
 
 
-def test_what_combinations_share_is_computed_once(gridded):
+def test_what_combinations_share_is_computed_once(gridded, classified):
     base, _ = gridded
 
     def file(n1, n2, stage, name, blob="fc2"):
@@ -97,14 +109,15 @@ def test_what_combinations_share_is_computed_once(gridded):
         for stage, name in (("clusters", "centroids"), ("pseudo_labels", "labels")):
             assert len({file(n1, n2, stage, name, blob) for n1 in N1S for blob in BLOBS}) == 1
     assert file(3, 2, "transfer", "fc1_weight") == file(3, 2, "transfer", "fc1_weight", "fc1")
+    assert classified.count("baseline_lr") == 2  # once in each of the two goes
+    assert classified.count("ours") == len(BLOBS) * len(CELLS)
     shapes = [run_of(base, 5, 2, blob).array("transfer_features", "test").shape[1] for blob in BLOBS]
     assert shapes == [2, 5]
 
 
 @pytest.mark.parametrize("blob", BLOBS)
-def test_a_combination_is_what_the_port_makes_by_itself(gridded, devkit, tmp_path, monkeypatch, blob):
+def test_a_combination_is_what_the_port_makes_by_itself(gridded, devkit, tmp_path, blob):
     base, found = gridded
-    monkeypatch.setattr(svm, "_baselines", {})
     settings = ("clusters.k=3", "transfer.n1=5", "transfer.n2=3", f"transfer_features.blob={blob}")
     resolve("embedded", tmp_path / "torch", devkit, overrides=(*OVERRIDES, *settings))
     run_stages("torch", MODULES, versions, [str(tmp_path / "torch"), "--reuse", str(base / "torch"), *ONLY])

@@ -194,7 +194,7 @@ def test_stage_trains_each_class_on_each_row_of_the_table(tmp_path, scale):
             assert summary["rho"] == pytest.approx(-model.intercept_[0], abs=1e-4)
 
 
-def test_baselines_of_the_same_features_are_trained_once_in_a_process(tmp_path, monkeypatch):
+def test_baselines_of_the_same_features_are_trained_once_where_they_are_shared(tmp_path, monkeypatch):
     earlier = table_of(np.random.default_rng(7))
     trained = []
     monkeypatch.setattr(svm, "train", lambda *arguments: trained.append(arguments) or train(*arguments))
@@ -208,15 +208,18 @@ def test_baselines_of_the_same_features_are_trained_once_in_a_process(tmp_path, 
         run = RunFolder(tmp_path / name)
         return [run.array("svm", row) for row in ("baseline_hr", "baseline_lr", "ours")]
 
-    first = rows("first", earlier)
-    assert len(trained) == 3 * 2
-    transferred = {split: values * 3 for split, values in earlier["transfer_features"].items()}
-    second = rows("second", earlier | {"transfer_features": transferred})
-    assert len(trained) == 2  # of Ours alone
-    assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
-    assert not np.array_equal(first[2], second[2])
-    features = earlier["features"] | {"lr_test": earlier["features"]["lr_test"] + 1}
-    assert not np.array_equal(rows("other features", earlier | {"features": features})[1], first[1])
-    assert len(trained) == 2 * 2
-    rows("other C", earlier, 2.0)
+    first = rows("alone", earlier)
+    with svm.sharing_baselines():
+        assert all(map(np.array_equal, rows("first", earlier), first)) and len(trained) == 3 * 2
+        transferred = {split: values * 3 for split, values in earlier["transfer_features"].items()}
+        second = rows("second", earlier | {"transfer_features": transferred})
+        assert len(trained) == 2  # of Ours alone
+        assert np.array_equal(first[0], second[0]) and np.array_equal(first[1], second[1])
+        assert not np.array_equal(first[2], second[2])
+        features = earlier["features"] | {"lr_test": earlier["features"]["lr_test"] + 1}
+        assert not np.array_equal(rows("other features", earlier | {"features": features})[1], first[1])
+        assert len(trained) == 2 * 2
+        rows("other C", earlier, 2.0)
+        assert len(trained) == 3 * 2
+    rows("alone again", earlier)
     assert len(trained) == 3 * 2
