@@ -121,15 +121,17 @@ def differing(entries: Sequence[dict[str, str]]) -> Table:
     return result
 
 
-def precision_note(entries: Sequence[dict[str, str]]) -> str:
-    """What to say where a run's features are of lower precision, given what may differ and does; else nothing."""
+def precision_note(entries: Sequence[dict[str, str]], names: Sequence[str] = ("run a", "run b")) -> str:
+    """What to say where one of two runs has features of lower precision, given what may differ and does; else nothing.
+
+    names : of both runs.
+    """
     engines = next((entry for entry in entries if entry["name"] == "version.engine"), {})
-    told = [f"run {run} by {engines[run]}" for run in "ab" if engines.get(run, "").endswith(BFLOAT16)]
+    told = [f"{name} by {engines[run]}" for run, name in zip("ab", names, strict=True)
+            if engines.get(run, "").endswith(BFLOAT16)]  # fmt: skip
     if not told:
         return ""
-    return (
-        f"features in bfloat16, 8 bits of mantissa: {', '.join(told)}; every difference, mAP included, has that in it"
-    )
+    return f"features in bfloat16, 8 bits of mantissa: {', '.join(told)}; these differences have that in them"
 
 
 def answer(summary: dict[str, Any]) -> Table:
@@ -173,8 +175,6 @@ def print_report(
     console.print(f"profile {subject['profile']}; weights: {subject['weights']}", markup=False, highlight=False)
     if may_differ:
         console.print(differing(may_differ))
-    if note := precision_note(may_differ):
-        console.print(note, markup=False)
     wide = console.width >= WIDE
     console.print(table(isolated, chained, wide))
     for check in () if wide else (check for checks in (isolated, chained) for check in shown(checks)):
@@ -182,6 +182,8 @@ def print_report(
             console.print(f"{check.mode} {check.stage}, {check.quantity} of {check.item}: {check.detail}", markup=False)
     if summary:
         console.print(answer(summary))
+        if note := precision_note(may_differ):
+            console.print(note, markup=False)
         over = "test images and seeds" if summary["seeds"] > 1 else "test images alone (`make seeds` adds seeds)"
         console.print(
             f"intervals are over {over}; undecided does not fail: too few images or seeds to tell", style="dim"

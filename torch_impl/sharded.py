@@ -41,7 +41,8 @@ def main() -> int:
         options = ["--only", "features", "--engine", engine["engine"], "--threads", str(torch.get_num_threads())]
         run_stages("torch", MODULES, versions, [str(run.path), *options], before=set_threads)
         shards.announce(shards.LAST)
-    # Together: where one left while another still talked, 2 of 20 runs on a busy machine ended with SIGABRT.
+    # Without it 2 of 20 runs on a busy machine ended with SIGABRT when all was done, with it none of 24; the cause is
+    # not known.
     dist.barrier()
     dist.destroy_process_group()
     return 0

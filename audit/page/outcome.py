@@ -78,7 +78,7 @@ def end_to_end(subject: Subject) -> Part:
     picture = Chart(end_to_end_alt(found), charts.forest(anchor, panels, found["margin"]))
     answer = Table(subject.anchor("answer"), "mAP in percent", head, rows, 1)
     notes = [note]
-    if lowered := precision_note(subject.comparison["comparability"]["differing"]):
+    if lowered := precision_note(subject.comparison["comparability"]["differing"], list(SIDES.values())):
         notes.append(lowered[0].upper() + lowered[1:] + ".")
     return Part(anchor, title, notes, [[picture, answer], *[[seed_table(subject, found)]] * (seeds > 1)])
 

@@ -199,8 +199,8 @@ def test_baselines_of_the_same_features_are_trained_once_where_they_are_shared(t
     trained = []
     monkeypatch.setattr(svm, "train", lambda *arguments: trained.append(arguments) or train(*arguments))
 
-    def rows(name, inputs, c=1.0):
-        spec = {"svm": {"scale": "none", "c": c, "tolerance": TIGHT}}
+    def rows(name, inputs, **settings):
+        spec = {"svm": {"scale": "none", "c": 1.0, "tolerance": TIGHT, **settings}}
         stage = make_stage(tmp_path / name, "svm", spec, inputs)
         trained.clear()
         svm.run(stage)
@@ -219,7 +219,18 @@ def test_baselines_of_the_same_features_are_trained_once_where_they_are_shared(t
         features = earlier["features"] | {"lr_test": earlier["features"]["lr_test"] + 1}
         assert not np.array_equal(rows("other features", earlier | {"features": features})[1], first[1])
         assert len(trained) == 2 * 2
-        rows("other C", earlier, 2.0)
-        assert len(trained) == 3 * 2
+        features = earlier["features"] | {"lr_trainval": earlier["features"]["lr_trainval"] + 1}
+        rows("other trainval", earlier | {"features": features})
+        assert len(trained) == 2 * 2
+        labels = earlier["index"]["labels_trainval"].copy()
+        labels[0] *= -1
+        for name, inputs, settings in (
+            ("labels", earlier | {"index": earlier["index"] | {"labels_trainval": labels}}, {}),
+            ("C", earlier, {"c": 2.0}),
+            ("scale", earlier, {"scale": "mean_norm"}),
+            ("tolerance", earlier, {"tolerance": 2 * TIGHT}),
+        ):
+            rows(f"other {name}", inputs, **settings)
+            assert len(trained) == 3 * 2, name
     rows("alone again", earlier)
     assert len(trained) == 3 * 2

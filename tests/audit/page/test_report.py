@@ -203,7 +203,7 @@ def test_features_of_lower_precision_are_told_beside_the_answer(run):
     compared["comparability"]["differing"].append({"name": "version.engine", "a": "absent", "b": "folded-bfloat16"})
     write_json(run / "compare.json", compared)
     notes = outcome.end_to_end(read_subject(run)).notes
-    assert notes[:-1] == before.notes and "run b by folded-bfloat16" in notes[-1]
+    assert notes[:-1] == before.notes and "port by folded-bfloat16" in notes[-1]
 
 
 def test_ap_is_that_of_the_metrics_in_percent(page, reported):
