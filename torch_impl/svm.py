@@ -80,13 +80,12 @@ def run(stage: Stage) -> None:
             continue
         train_rows, test_rows = (stage.inputs.array(source, split) for split in (trainval, test))
         known = _baselines.get(None) if source == "features" else None
+        arguments = (train_rows, test_rows, labels, classes, spec, name, source)
         if known is None:
-            row = classify(train_rows, test_rows, labels, classes, spec, name, source)
+            row = classify(*arguments)
         else:
             made_from = sha256_json([*map(sha256_array, (train_rows, test_rows, labels)), classes, spec])
-            if made_from not in known:
-                known[made_from] = classify(train_rows, test_rows, labels, classes, spec, name, source)
-            row = known[made_from]
+            row = known[made_from] = known.get(made_from) or classify(*arguments)
         summary[name] = row.summary
         stage.out.array(name, row.values)
         stage.out.array(f"{name}_dual", row.dual)
