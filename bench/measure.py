@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from experiment.pipeline import cpu_lines, machine
+from torch_impl.engines import is_installed
 
 PORT = "port"
 ROUNDS = 7
@@ -114,13 +115,7 @@ class Bench:
 
 def installed(*packages: str) -> dict[str, str]:
     """The versions of those packages that are installed."""
-    found = {}
-    for package in packages:
-        try:
-            found[package] = importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return found
+    return {package: importlib.metadata.version(package) for package in packages if is_installed(package)}
 
 
 def described_machine() -> dict[str, Any]:
