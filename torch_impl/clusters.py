@@ -189,9 +189,14 @@ def draw_centroids(features: Tensor, k: int, init: str, seed: int) -> Tensor:
         return features[torch.randperm(len(features), generator=generator)[:k]]
     rows = features.double()
     chosen = [int(torch.randint(len(rows), (1,), generator=generator))]
-    nearest = (rows - rows[chosen[0]]).square().sum(1)
+    nearest = squared_distances_to(rows, chosen[0])
     while len(chosen) < k:
         weights = nearest if nearest.sum() > 0 else torch.ones_like(nearest)
         chosen.append(int(torch.multinomial(weights, 1, generator=generator)))
-        nearest = torch.minimum(nearest, (rows - rows[chosen[-1]]).square().sum(1))
+        nearest = torch.minimum(nearest, squared_distances_to(rows, chosen[-1]))
     return features[chosen]
+
+
+def squared_distances_to(rows: Tensor, i: int) -> Tensor:
+    """Of the rows (n, D) to the i-th, (n,); from differences, so that it is 0 for a row that is equal."""
+    return torch.cdist(rows, rows[i : i + 1], compute_mode="donot_use_mm_for_euclid_dist")[:, 0].square()
