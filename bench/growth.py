@@ -32,15 +32,15 @@ def run(bench: Bench) -> None:
         folder = Path(scratch)
         devkit = listed(folder / "devkit")
         images = {f"features of {n} images": with_images(folder / f"images-{n}", devkit, n) for n in IMAGES}
-        grow(bench, "features", images)
+        grow(bench, "features", "float32", images)
         clusters = {
             f"{k} clusters, {ITERATIONS} iterations": with_features(folder / f"clusters-{k}", devkit, k)
             for k in CLUSTERS
         }
-        grow(bench, "clusters", clusters)
+        grow(bench, "clusters", "float64", clusters)
 
 
-def grow(bench: Bench, stage: str, runs: Mapping[str, RunFolder]) -> None:
+def grow(bench: Bench, stage: str, dtype: str, runs: Mapping[str, RunFolder]) -> None:
     """Make a stage of all runs in turn, round after round, and add two rows for each: time and peak memory."""
     bench.say(f"{stage}: {', '.join(runs)}")
     manifests: dict[str, list[dict]] = {work: [] for work in runs}
@@ -56,7 +56,7 @@ def grow(bench: Bench, stage: str, runs: Mapping[str, RunFolder]) -> None:
             ("MiB at most", [manifest["peak_memory"] / 2**20 for manifest in found]),
         )
         for unit, figures in rows:
-            bench.rows.append(row_of(work, PORT, "float32", unit, figures))
+            bench.rows.append(row_of(work, PORT, dtype, unit, figures))
 
 
 def make(stage: str, run_: RunFolder) -> None:
