@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.pipeline import cpu_lines, machine
+from experiment.pipeline import lines_of, machine
 from torch_impl.engines import is_installed
 
 PORT = "port"
@@ -24,11 +24,13 @@ class Subject:
     """One way of doing a work.
 
     name : "port", or the peer's. dtype : the type that it computes in. run : does the work once, returns its result.
+    parts : how many runs the whole work is; 20 where a run is one class of 20.
     """
 
     name: str
     dtype: str
     run: Callable[[], Any]
+    parts: int = 1
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,8 @@ class Work:
     """What is timed.
 
     unit : what its figures are in, lower being better. per_second : how many of these units a second of one run is;
-    1000 / 8 where a run takes 8 images and the unit is ms an image. error : a result's error to float64.
+    1000 / 8 where a run takes 8 images and the unit is ms an image. error : a result's error to float64. rounds : at
+    most so many, where a subject takes long.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Work:
     subjects: Sequence[Subject]
     per_second: float = 1.0
     error: Callable[[Any], float | None] | None = None
+    rounds: int | None = None
 
 
 @dataclass(frozen=True)
@@ -86,11 +90,11 @@ class Bench:
         results = [subject.run() for subject in work.subjects]
         errors = [work.error(result) if work.error else None for result in results]
         figures: list[list[float]] = [[] for _ in work.subjects]
-        for _ in range(self.rounds):
+        for _ in range(min(self.rounds, work.rounds or self.rounds)):
             for i, subject in enumerate(work.subjects):
                 started = self.clock()
                 subject.run()
-                figures[i].append((self.clock() - started) * work.per_second)
+                figures[i].append((self.clock() - started) * subject.parts * work.per_second)
         for subject, found, error in zip(work.subjects, figures, errors, strict=True):
             self.rows.append(row_of(work.name, subject.name, subject.dtype, work.unit, found, error))
 
@@ -120,7 +124,7 @@ def installed(*packages: str) -> dict[str, str]:
 
 def described_machine() -> dict[str, Any]:
     """The machine, the processor's extensions that matter here, and how busy it was."""
-    flags = next((line.split() for line in cpu_lines() if line.startswith("flags")), [])
+    flags = next((line.split() for line in lines_of("/proc/cpuinfo") if line.startswith("flags")), [])
     return {
         **machine(),
         "extensions": [name for name in EXTENSIONS if name in flags],

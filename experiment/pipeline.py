@@ -248,7 +248,7 @@ def run_stage(
             "versions": {**versions, **engine},
             "machine": machine(),
             "origins": origins(run, name),
-            "peak_memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "peak_memory": peak_memory(),
         }
     )
     print(f"{side} {name}: {seconds:.1f} s", file=sys.stderr, flush=True)
@@ -262,7 +262,7 @@ def origins(run: RunFolder, name: str) -> Dict[str, str]:
 
 def machine() -> Dict[str, Any]:
     """What the stage ran on: the processor as the system names it, its cores, the kernel."""
-    names = [line.partition(":")[2].strip() for line in cpu_lines() if line.startswith("model name")]
+    names = [line.partition(":")[2].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -270,10 +270,21 @@ def machine() -> Dict[str, Any]:
     }
 
 
-def cpu_lines() -> List[str]:
-    """The lines of Linux's /proc/cpuinfo; none elsewhere."""
+def peak_memory() -> int:
+    """The most memory that this process has held at a time, in bytes.
+
+    Linux tells it in /proc. What getrusage tells there is no less than what the parent held when it started this one.
+    """
+    for line in lines_of("/proc/self/status"):
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def lines_of(path: str) -> List[str]:
+    """The lines of a file of Linux's /proc; none elsewhere."""
     try:
-        return Path("/proc/cpuinfo").read_text().splitlines()
+        return Path(path).read_text().splitlines()
     except OSError:
         return []
 

@@ -4,11 +4,15 @@ import fcntl
 import hashlib
 import json
 import os
+import subprocess
+import sys
 
+import numpy as np
 import pytest
 from fake_side import FakeSide, downstream, write_module, write_spec
 
 from experiment.errors import UserError
+from experiment.pipeline import peak_memory
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
 from experiment.threads import other_threads
 
@@ -319,6 +323,14 @@ def test_the_manifest_records_what_was_used(done):
     assert manifest["attempts"] == 1 and manifest["peak_memory"] > 1 << 20 and manifest["origins"] == {}
     assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
     assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}
+
+
+def test_peak_memory_is_of_this_process_alone():
+    """getrusage's would be no less than what the process that starts it holds."""
+    held = np.ones(2**28, np.uint8)
+    code = "from experiment.pipeline import peak_memory; print(peak_memory())"
+    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    assert 1 << 20 < peak < held.nbytes < peak_memory()
 
 
 ENGINE = """
