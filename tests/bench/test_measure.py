@@ -1,6 +1,7 @@
 """The bench's own machinery, with a clock that the subjects move: nothing is timed here."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -45,6 +46,15 @@ def test_figures_leave_out_the_warm_up_and_are_in_the_works_unit(measured):
     port, peer = measured[0].rows
     assert (port.min, port.median, port.max, port.rounds) == (125, 250, 375, 3)
     assert (peer.min, peer.median, peer.max) == (500, 500, 2000)
+
+
+def test_a_work_can_take_fewer_rounds_and_a_run_be_a_part_of_it():
+    fake = FakeTime()
+    bench = Bench(rounds=3, clock=lambda: fake.now)
+    whole, part = fake.subject("port", [100, 1, 3]), fake.subject("peer", [100, 2, 2])
+    bench.measure(Work("SVMs", "s", [whole, replace(part, parts=20)], rounds=2))
+    assert [(row.median, row.rounds) for row in bench.rows] == [(2, 2), (40, 2)]
+    assert fake.calls == ["port", "peer"] * 3
 
 
 def test_errors_are_of_the_results(measured):
