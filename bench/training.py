@@ -1,4 +1,4 @@
-"""An iteration of transfer training, 1,000 x 2048-4096-100: the port beside pycaffe and eager PyTorch.
+"""An iteration of transfer training, 1,000 x 2048-4096-100, in float32 and in bfloat16: the port beside its peers.
 
 What can be reached is the time of the five matrix products in it, which stand here as well: of the two layers forward,
 of the second layer's bottom, and of both weights' gradients.
@@ -20,11 +20,13 @@ from experiment.errors import UserError
 from torch_impl import transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
+from torch_impl.engines import BFLOAT16
 from torch_impl.products import product
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
 BATCH, N1, N2 = 1000, 4096, 100
+ENGINES = {"float32": "", "bfloat16": f"folded{BFLOAT16}"}  # type to the engine that the port trains so with
 
 Run = Callable[[], float | None]  # makes an iteration and gives the loss before it
 
@@ -43,18 +45,22 @@ def run(bench: Bench) -> None:
         return None if loss is None else abs(loss - expected) / expected
 
     with contextlib.ExitStack() as held:
-        runs: dict[str, Run] = {PORT: port(features, labels, first)}
+        runs: dict[str, dict[str, Run]] = {dtype: {PORT: port(features, labels, first, engine=engine)}
+                                           for dtype, engine in ENGINES.items()}  # fmt: skip
         try:
-            runs["pycaffe"] = held.enter_context(pycaffe(bench, features, labels, first))
+            runs["float32"]["pycaffe"] = held.enter_context(pycaffe(bench, features, labels, first))
         except UserError as problem:
             bench.leave_out(NAME, "pycaffe", str(problem))
-        runs["PyTorch eager"] = eager(features, labels, first)
-        for step in runs.values():
-            step()
-        runs["the products alone, oneDNN"] = products(product)
-        runs["the products alone, torch.mm"] = products(lambda one, other: one @ other.T)
-        subjects = [Subject(name, "float32", step) for name, step in runs.items()]
-        bench.measure(Work(NAME, "s an iteration", subjects, error=error))
+        for dtype, of_type in runs.items():
+            of_type["PyTorch eager"] = eager(features, labels, first, rounded=dtype != "float32")
+            for step in of_type.values():
+                step()
+        runs["float32"]["the products alone, oneDNN"] = products(product)
+        runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
+        runs["bfloat16"]["the products alone"] = products(by_pytorch, torch.bfloat16)
+        for dtype, of_type in runs.items():
+            subjects = [Subject(name, dtype, step) for name, step in of_type.items()]
+            bench.measure(Work(NAME, "s an iteration", subjects, error=error))
 
 
 def net_of(arithmetic: Arithmetic = FLOAT32) -> CaffeNet:
@@ -70,7 +76,13 @@ def first_weights() -> list[np.ndarray]:
     return [tensor.numpy().copy() for tensor in transfer.parameters_of(net)]
 
 
-def port(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], arithmetic: Arithmetic = FLOAT32) -> Run:
+def port(
+    features: np.ndarray,
+    labels: np.ndarray,
+    first: list[np.ndarray],
+    arithmetic: Arithmetic = FLOAT32,
+    engine: str = "",
+) -> Run:
     """The port's solver, with its batches."""
     net = net_of(arithmetic)
     transfer.set_parameters(net, first)
@@ -80,13 +92,14 @@ def port(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], arit
 
     def step() -> float:
         batch = next(batches)
-        return solver.step(rows[batch], targets[batch])
+        with transfer.products_by(engine):
+            return solver.step(rows[batch], targets[batch])
 
     return step
 
 
-def eager(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray]) -> Run:
-    """What a user of PyTorch would write."""
+def eager(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], rounded: bool) -> Run:
+    """What a user of PyTorch would write; rounded: with its autocast to bfloat16."""
     model = torch.nn.Sequential(torch.nn.Linear(DIMENSION, N1), torch.nn.ReLU(), torch.nn.Linear(N1, N2))
     with torch.no_grad():
         for parameter, array in zip(model.parameters(), first, strict=True):
@@ -98,7 +111,8 @@ def eager(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray]) -> 
     def step() -> float:
         batch = next(batches)
         solver.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(rows[batch]), targets[batch])
+        with torch.autocast("cpu", torch.bfloat16, rounded):
+            loss = torch.nn.functional.cross_entropy(model(rows[batch]), targets[batch])
         loss.backward()
         solver.step()
         return loss.item()
@@ -120,10 +134,15 @@ def pycaffe(bench: Bench, features: np.ndarray, labels: np.ndarray, first: list[
             yield lambda: float(work())
 
 
-def products(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> Run:
+def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """one @ other.T by what PyTorch takes for it."""
+    return one @ other.T
+
+
+def products(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], dtype: torch.dtype = torch.float32) -> Run:
     """The five products of an iteration, each of one matrix and another's transpose, and nothing else."""
-    data, hidden, scores = (torch.rand(BATCH, width) for width in (DIMENSION, N1, N2))
-    fc1, fc2 = torch.rand(N1, DIMENSION), torch.rand(N2, N1)
+    data, hidden, scores = (torch.rand(BATCH, width).to(dtype) for width in (DIMENSION, N1, N2))
+    fc1, fc2 = torch.rand(N1, DIMENSION).to(dtype), torch.rand(N2, N1).to(dtype)
 
     def step() -> None:
         for one, other in ((data, fc1), (hidden, fc2), (scores, fc2.T), (scores.T, hidden.T), (hidden.T, data.T)):

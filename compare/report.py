@@ -122,7 +122,7 @@ def differing(entries: Sequence[dict[str, str]]) -> Table:
 
 
 def precision_note(entries: Sequence[dict[str, str]], names: Sequence[str] = ("run a", "run b")) -> str:
-    """What to say where one of two runs has features of lower precision, given what may differ and does; else nothing.
+    """What to say where one of two runs has a lower precision, given what may differ and does; else nothing.
 
     names : of both runs.
     """
@@ -131,7 +131,9 @@ def precision_note(entries: Sequence[dict[str, str]], names: Sequence[str] = ("r
             if engines.get(run, "").endswith(BFLOAT16)]  # fmt: skip
     if not told:
         return ""
-    return f"features in bfloat16, 8 bits of mantissa: {', '.join(told)}; these differences have that in them"
+    return (
+        f"features and training in bfloat16, 8 bits of mantissa: {', '.join(told)}; these differences have that in them"
+    )
 
 
 def answer(summary: dict[str, Any]) -> Table:

@@ -24,7 +24,8 @@ ENGINES: dict[str, tuple[str, ...]] = {
     "folded": (),
     "eager": (),
 }
-# A name with this ending rounds what each layer computes to 8 bits: only ever taken by name.
+# A name with this ending rounds to 8 bits what each layer computes and what the training multiplies: only ever taken by
+# name.
 BFLOAT16 = "-bfloat16"
 NAMES = (AUTO, *ENGINES, *(f"{name}{BFLOAT16}" for name in ("openvino", "folded")))
 

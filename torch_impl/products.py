@@ -1,8 +1,8 @@
 """Matrix products of float32 by oneDNN, which uses the AVX-512 of every processor that has it.
 
-PyTorch takes float32 products to MKL, whose speed on an AMD processor is that of AVX2: oneDNN is 2.3 times as fast on a
-Zen 5, and 1.15 times on a Zen 4, whose AVX-512 does no more in a cycle (`make bench`, "the products alone"). On an Intel
-processor they have not been compared.
+PyTorch takes float32 products to MKL, whose speed on an AMD processor is that of AVX2: oneDNN is 2.3 times as fast on
+a Zen 5, and 1.15 times on a Zen 4, whose AVX-512 does no more in a cycle (`make bench`, "the products alone"). On an
+Intel processor they have not been compared.
 """
 
 from typing import Any
@@ -18,8 +18,11 @@ PART = 256  # products that are summed up at a stretch
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
 
-    float32 on a CPU goes to oneDNN, all else where PyTorch takes it.
+    float32 on a CPU goes to oneDNN, all else where PyTorch takes it. Inside `torch.autocast` the operands are rounded
+    to its type, and the top is of the rows' type all the same.
     """
+    if torch.is_autocast_enabled("cpu"):
+        return F.linear(rows, weight, bias).to(rows.dtype)
     return Linear.apply(rows, weight, bias) if is_for_onednn(rows, weight) else F.linear(rows, weight, bias)
 
 

@@ -28,7 +28,7 @@ def seconds_of_stages(run: RunFolder, counts: Mapping[str, int], engine: str) ->
     return {
         "images": image * n,
         "features": forward(run, random, spec, engine) * 2 * n,
-        "transfer": iteration(run, random, spec) * spec["transfer"]["max_iter"],
+        "transfer": iteration(run, random, spec, engine) * spec["transfer"]["max_iter"],
     }
 
 
@@ -53,8 +53,8 @@ def forward(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any]
     return once(lambda: computing.forward({"data": to_input(batch, mean)}, [blob])) / batch_size
 
 
-def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any]) -> float:
-    """The seconds of an iteration of training."""
+def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, Any], engine: str) -> float:
+    """The seconds of an iteration of training, with that engine's products."""
     length, settings = 4 * spec["backbone"]["widths"][-1], spec["transfer"]
     shapes = {"data": (settings["batch_size"], length), "label": (settings["batch_size"],)}
     net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes)
@@ -62,4 +62,5 @@ def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, An
     solver = transfer.SGDSolver(net, read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter"))
     rows = torch.from_numpy(random.normal(size=shapes["data"]).astype(np.float32))
     labels = torch.from_numpy(random.integers(0, settings["n2"], settings["batch_size"]))
-    return once(lambda: solver.step(rows, labels))
+    with transfer.products_by(engine):
+        return once(lambda: solver.step(rows, labels))

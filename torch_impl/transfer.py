@@ -13,6 +13,7 @@ from experiment.pipeline import Stage
 from experiment.progress import progress
 from experiment.stage_writer import StageWriter
 from experiment.stages import segments
+from torch_impl import engines
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_prototxt
 
@@ -20,8 +21,27 @@ PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
 
 
+def engine(asked: str, variation: str) -> dict[str, str]:
+    """The engine that was named, under "engine", where it changes the training: one of bfloat16. Raises `UserError`."""
+    named = engines.choose(asked, variation)["engine"]
+    return {"engine": named} if named.endswith(engines.BFLOAT16) else {}
+
+
+def products_by(engine: str) -> torch.autocast:
+    """Where matrix products are of operands rounded to bfloat16, if the engine is one of that type. Weights, momentum,
+    loss and update are float32's."""
+    # Without the cache, which would go on with the weights of before an update.
+    return torch.autocast("cpu", torch.bfloat16, engine.endswith(engines.BFLOAT16), cache_enabled=False)
+
+
 def run(stage: Stage) -> None:
     """Write the initial and final weights, the loss of each iteration, the snapshots, and (isolated) segments."""
+    with products_by(stage.engine):
+        train(stage)
+
+
+def train(stage: Stage) -> None:
+    """`run`, with products as they are."""
     features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
     labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")

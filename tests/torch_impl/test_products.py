@@ -71,3 +71,18 @@ def test_without_onednn_pytorchs_own_product_is_taken(monkeypatch):
     monkeypatch.setattr(products, "HAS_ONEDNN", False)
     rows, weight, bias, _ = arrays(7, 5, 3)
     assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
+
+
+def test_inside_autocast_operands_are_rounded_to_its_type():
+    *tensors, top = arrays(7, 300, 3)
+    rounded = [tensor.detach().bfloat16().double().requires_grad_() for tensor in tensors]
+    expected = F.linear(*rounded)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = linear(*tensors)
+    assert found.dtype == torch.float32
+    assert apart(found, F.linear(*[tensor.double() for tensor in tensors])) > 1e-4
+    assert apart(found, expected) <= 2**-8  # the sum itself is rounded once
+    gradients = torch.autograd.grad(found, tensors, top)
+    exact = torch.autograd.grad(expected, rounded, top.bfloat16().double())
+    for one, other in zip(gradients, exact, strict=True):
+        assert one.dtype == torch.float32 and apart(one, other) <= 2**-8

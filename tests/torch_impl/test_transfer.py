@@ -186,7 +186,7 @@ def test_drawn_weights_are_normal_with_msras_variance_as_caffes_are(norm, caffe,
         assert not caffe(f"msra-{norm}").array(f"parameters_out/{layer}.1").any()
 
 
-def trained(folder: Path, caffe: CaffeResult, isolated: bool, variation: str = "") -> RunFolder:
+def trained(folder: Path, caffe: CaffeResult, isolated: bool, variation: str = "", engine: str = "") -> RunFolder:
     """The stage run beside what Caffe's solver left: from INITIAL, with snapshots after 20, 21 and 41 iterations."""
     spec = {"transfer": SETTINGS | {"snapshots": [20, 21, 41]}}
     earlier = {"features": {"lr_trainval": ROWS}, "pseudo_labels": {"labels": LABELS}}
@@ -204,7 +204,7 @@ def trained(folder: Path, caffe: CaffeResult, isolated: bool, variation: str = "
     draws.out.array("loss", caffe.array("per_iteration/loss").astype(np.float32))
     draws.out.finish({})
     stage._draws = RunFolder(folder / "caffe")
-    stage.variation = variation
+    stage.variation, stage.engine = variation, engine
     if isolated:
         stage.inputs = RunFolder(folder / "run")  # another object than the run itself
     transfer.run(stage)
@@ -298,6 +298,26 @@ def test_the_reference_trains_in_float64(tmp_path, caffe):
         found = reference.array("transfer", name)
         assert found.dtype == np.float64 and (found != found.astype(np.float32)).any()
         assert 0 < relative_l2(plain.array("transfer", name), found) <= TRAINED
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_in_bfloat16_products_are_rounded_and_all_else_is_float32(isolated, tmp_path, caffe):
+    """An operand of a product is off by 2^-8 at most, of itself, and the update goes by weights of float32: rounded
+    themselves, or of before an update, they would be off by more."""
+    expected = caffe("two drops of the rate")
+    run = trained(tmp_path, expected, isolated, engine="folded-bfloat16")
+    folder = "segments/41" if isolated else "snapshots/41"
+    for output, blob in zip(transfer.PARAMETERS, BLOBS, strict=True):
+        found = run.array("transfer", f"{folder}/{output}")
+        assert found.dtype == np.float32
+        assert 10 * TRAINED < relative_l2(found, expected.array(f"41/parameters/{blob}")) < 0.02
+    assert (found != torch.tensor(found).bfloat16().float().numpy()).any()
+
+
+def test_an_engine_changes_the_training_only_where_it_rounds():
+    assert transfer.engine("folded-bfloat16", "") == {"engine": "folded-bfloat16"}
+    assert transfer.engine("auto", "") == transfer.engine("eager", "") == {}
+    assert transfer.engine("folded-bfloat16", "reference") == {}  # the float64 that others are judged by
 
 
 def test_chained_the_stage_has_no_segments(tmp_path, caffe):
