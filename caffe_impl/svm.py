@@ -118,7 +118,7 @@ def run(stage: Stage) -> None:
     parameter = linear_parameter(spec["c"], spec["tolerance"])
     summary = {}
     for row, (earlier, prefix) in zip(ROWS, sources):
-        if stage.out.has(row, f"{row}_dual") and stage.out.remembered(row) is not None:
+        if stage.out.has(row, f"{row}_dual"):
             summary[row] = stage.out.remembered(row)
             continue
         rows = stage.inputs.array(earlier, f"{prefix}trainval")
@@ -132,8 +132,6 @@ def run(stage: Stage) -> None:
         with ThreadPoolExecutor(threads()) as pool:
             fitted = pool.map(fit, range(len(classes)))
             machines = list(progress(fitted, len(classes), "classes", f"svm {row}"))
-        stage.out.array(row, np.stack([machine.decision for machine in machines], axis=1))
-        stage.out.array(f"{row}_dual", np.stack([machine.dual for machine in machines]))
         summary[row] = {
             name: {
                 "support_vectors": int(np.count_nonzero(machine.dual)),
@@ -142,5 +140,7 @@ def run(stage: Stage) -> None:
             }
             for name, machine in zip(classes, machines)
         }
-        stage.out.remember(row, summary[row])
+        stage.out.remember(row, summary[row])  # first, so that arrays that are there are never without it
+        stage.out.array(row, np.stack([machine.decision for machine in machines], axis=1))
+        stage.out.array(f"{row}_dual", np.stack([machine.dual for machine in machines]))
     stage.out.json("summary", summary)

@@ -75,7 +75,7 @@ def run(stage: Stage) -> None:
         "baseline_lr": ("features", "lr_trainval", "lr_test"),
         "ours": ("transfer_features", "trainval", "test"),
     }.items():
-        if stage.out.has(name, f"{name}_dual") and stage.out.remembered(name) is not None:
+        if stage.out.has(name, f"{name}_dual"):
             summary[name] = stage.out.remembered(name)
             continue
         train_rows, test_rows = (stage.inputs.array(source, split) for split in (trainval, test))
@@ -87,9 +87,9 @@ def run(stage: Stage) -> None:
             made_from = sha256_json([*map(sha256_array, (train_rows, test_rows, labels)), classes, spec])
             row = known[made_from] = known.get(made_from) or classify(*arguments)
         summary[name] = row.summary
+        stage.out.remember(name, row.summary)  # first, so that arrays that are there are never without it
         stage.out.array(name, row.values)
         stage.out.array(f"{name}_dual", row.dual)
-        stage.out.remember(name, row.summary)
     stage.out.json("summary", summary)
 
 
