@@ -1,4 +1,4 @@
-"""`python -m bench [--only WORK]`: time the port beside its peers, write bench/results.json and bench/results.md."""
+"""`python -m bench [--only WORK]`: time the port beside its peers; all works go into bench/results.json and .md."""
 
 import argparse
 from pathlib import Path
@@ -6,7 +6,7 @@ from types import ModuleType
 
 from bench import growth, jpeg_to_features, kmeans, resnet101, svms, training
 from bench.measure import ROUNDS, Bench, by_name, installed, table
-from experiment.errors import run_command
+from experiment.errors import UserError, run_command
 
 RESULTS = Path(__file__).with_name("results.json")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python", "libsvm-official", "openvino", "onnxruntime")
@@ -26,13 +26,22 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", choices=list(WORKS), action="append", default=[], help="just this work (repeatable)")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help=f"how often each is timed (default: {ROUNDS})")
-    parser.add_argument("--json", type=Path, default=RESULTS, help="where to write the results")
+    told = "where to write the results, and a table beside them (default: bench/results.json; with --only nowhere)"
+    parser.add_argument("--json", type=Path, help=told)
     arguments = parser.parse_args()
+    path = arguments.json or (None if arguments.only else RESULTS)
+    if arguments.rounds < 1:
+        raise UserError("--rounds must be a number above 0")
+    if path is not None and not path.parent.is_dir():
+        raise UserError(f"--json {path}: there is no folder {path.parent}")
     bench = Bench(arguments.rounds, versions=installed(*PACKAGES))
-    for module in by_name(WORKS, arguments.only):
-        module.run(bench)
-        bench.write(arguments.json)  # what is measured is kept where a later work is stopped
-    print(table(bench.rows, bench.left_out), end="")
+    try:
+        for module in by_name(WORKS, arguments.only):
+            module.run(bench)
+    finally:  # what is measured is told where a later work is stopped
+        print(table(bench.rows, bench.left_out), end="")
+    if path is not None:
+        bench.write(path)
     return 0
 
 

@@ -24,6 +24,7 @@ def worker(bench: Bench, folder: Path, *command: str) -> Iterator[Callable[[], s
     assert process.stdin is not None and process.stdout is not None
     word, _, version = process.stdout.readline().strip().partition(" ")
     if word != "ready":
+        process.stdin.close()
         process.wait()
         raise UserError("no container with Caffe runs here (make container)")
     bench.versions["python3-caffe"] = version
@@ -32,7 +33,8 @@ def worker(bench: Bench, folder: Path, *command: str) -> Iterator[Callable[[], s
         assert process.stdin is not None and process.stdout is not None
         print("go", file=process.stdin, flush=True)
         word, _, answer = process.stdout.readline().strip().partition(" ")
-        assert word == "done", "Caffe stopped"
+        if word != "done":
+            raise UserError(f"{command[0]} stopped: what it said stands above")
         return answer
 
     try:

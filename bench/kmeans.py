@@ -22,9 +22,10 @@ def run(bench: Bench) -> None:
         return kmeans(features, initial, MOST, 0.0)[0].numpy()
 
     def scikit_learn(dtype: str) -> Callable[[], np.ndarray]:
+        rows, start = (tensor.numpy().astype(dtype) for tensor in (features, initial))
+
         def fit() -> np.ndarray:
-            model = KMeans(K, init=initial.numpy().astype(dtype), n_init=1, algorithm="lloyd", max_iter=MOST, tol=0.0)
-            return model.fit(features.numpy().astype(dtype)).cluster_centers_
+            return KMeans(K, init=start, n_init=1, algorithm="lloyd", max_iter=MOST, tol=0.0).fit(rows).cluster_centers_
 
         return fit
 

@@ -1,4 +1,7 @@
-"""How a work is timed: all its subjects in turn, round after round, so that a noisy minute hits all alike."""
+"""How a work is timed: all its subjects in turn, round after round, so that a noisy minute hits all alike.
+
+The order changes from round to round: what a subject leaves running behind it does not always hit the same one.
+"""
 
 import importlib.metadata
 import json
@@ -90,8 +93,9 @@ class Bench:
         results = [subject.run() for subject in work.subjects]
         errors = [work.error(result) if work.error else None for result in results]
         figures: list[list[float]] = [[] for _ in work.subjects]
-        for _ in range(min(self.rounds, work.rounds or self.rounds)):
-            for i, subject in enumerate(work.subjects):
+        for number in range(min(self.rounds, work.rounds or self.rounds)):
+            for i in order(len(work.subjects), number):
+                subject = work.subjects[i]
                 started = self.clock()
                 subject.run()
                 figures[i].append((self.clock() - started) * subject.parts * work.per_second)
@@ -117,17 +121,25 @@ class Bench:
         path.with_suffix(".md").write_text(table(self.rows, self.left_out), encoding="utf-8")
 
 
+def order(n: int, number: int) -> list[int]:
+    """In which order n subjects are run in a round: every second round backwards, each pair of rounds from the next."""
+    turn = [(number // 2 + i) % n for i in range(n)]
+    return turn[::-1] if number % 2 else turn
+
+
 def installed(*packages: str) -> dict[str, str]:
     """The versions of those packages that are installed."""
     return {package: importlib.metadata.version(package) for package in packages if is_installed(package)}
 
 
 def described_machine() -> dict[str, Any]:
-    """The machine, the processor's extensions that matter here, and how busy it was."""
-    flags = next((line.split() for line in lines_of("/proc/cpuinfo") if line.startswith("flags")), [])
+    """The machine, which processor it has and which of its extensions matter here, and how busy it was."""
+    parts = [line.partition(":") for line in lines_of("/proc/cpuinfo")]
+    told = {key.strip(): value.strip() for key, _, value in parts}
     return {
         **machine(),
-        "extensions": [name for name in EXTENSIONS if name in flags],
+        "family and model": [told.get("cpu family"), told.get("model")],
+        "extensions": [name for name in EXTENSIONS if name in told.get("flags", "").split()],
         "load": round(os.getloadavg()[0], 2),  # processes that wanted a core in the last minute, the bench's included
     }
 

@@ -77,7 +77,7 @@ def ports(net: CaffeNet, images: torch.Tensor, dtype: str) -> list[Subject]:
     ending = engines.BFLOAT16 if dtype == "bfloat16" else ""
     names = [name + ending for name in engines.ENGINES if name + ending in engines.NAMES]
     chosen = next(name for name in names if not engines.missing(name))
-    labels = {chosen: PORT} | {f"folded{ending}": "port, folded"}
+    labels = {f"folded{ending}": "port, folded"} | {chosen: PORT}
     return [Subject(label, dtype, features(engines.build(name, net, BLOB), images)) for name, label in labels.items()]
 
 
@@ -95,18 +95,18 @@ def peers(bench: Bench, net: CaffeNet, images: np.ndarray) -> Iterator[dict[str,
         types = {layer.name: layer.type for layer in net.layers}
         blobs = [(name, types[name], [b.numpy() for b in blobs]) for name, blobs in net.parameters.items()]
         write_caffemodel(weights, "ResNet-101", blobs)
-        makers: dict[str, tuple[str, Callable[[], Run]]] = {
-            "pycaffe": ("float32", lambda: held.enter_context(pycaffe(bench, folder, images))),
-            "OpenCV DNN": ("float32", lambda: opencv(weights, images)),
-            "ONNX Runtime": ("float32", lambda: onnxruntime(net, images)),
-            "OpenVINO": ("float32", lambda: openvino(net, images, "f32")),
-            "OpenVINO ": ("bfloat16", lambda: openvino(net, images, "bf16")),
-        }
-        for name, (dtype, make) in makers.items():
+        makers: list[tuple[str, str, Callable[[], Run]]] = [
+            ("pycaffe", "float32", lambda: held.enter_context(pycaffe(bench, folder, images))),
+            ("OpenCV DNN", "float32", lambda: opencv(weights, images)),
+            ("ONNX Runtime", "float32", lambda: onnxruntime(net, images)),
+            ("OpenVINO", "float32", lambda: openvino(net, images, "f32")),
+            ("OpenVINO", "bfloat16", lambda: openvino(net, images, "bf16")),
+        ]
+        for name, dtype, make in makers:
             try:
-                found[dtype].append(Subject(name.strip(), dtype, make()))
+                found[dtype].append(Subject(name, dtype, make()))
             except (ImportError, UserError) as error:
-                bench.leave_out(f"ResNet-101 {BLOB}", name.strip(), str(error))
+                bench.leave_out(f"ResNet-101 {BLOB}", name, str(error))
         yield found
 
 
