@@ -155,7 +155,7 @@ class CaffeNet:
             blobs[layer.top[0]] = LAYERS[layer.type](layer, bottoms, self.parameters.get(layer.name, []))
             for bottom in layer.bottom:
                 if self._last_use[bottom] <= i and bottom not in keep and bottom not in layer.top:
-                    del blobs[bottom]
+                    blobs.pop(bottom, None)  # a layer may name a bottom twice
         return {name: blobs[name] for name in self.blob_shapes if name in keep}
 
 

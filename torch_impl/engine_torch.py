@@ -33,5 +33,5 @@ class FoldedNet:
             blobs[layer.top[0]] = LAYERS[layer.type](layer, bottoms, parameters)
             for bottom in layer.bottom:
                 if self._last_use[bottom] <= i and bottom != self.blob and bottom not in layer.top:
-                    del blobs[bottom]
+                    blobs.pop(bottom, None)  # a layer may name a bottom twice
         return {self.blob: blobs[self.blob].float()}
