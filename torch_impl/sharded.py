@@ -13,7 +13,7 @@ import torch.distributed as dist
 
 from experiment.artifacts import RunFolder, sha256_json
 from experiment.errors import UserError, run_command
-from experiment.pipeline import Stage, code_hashes, machine
+from experiment.pipeline import Stage, check_spec, code_hashes, machine
 from experiment.pipeline import main as run_stages
 from experiment.stage_writer import StageWriter
 from torch_impl import features, shards
@@ -32,6 +32,7 @@ def main() -> int:
         raise UserError("torch_impl.sharded is for torchrun: `torchrun --nproc-per-node 2 -m torch_impl.sharded RUN`")
     dist.init_process_group("gloo")
     run = RunFolder(arguments.run)
+    check_spec(run)
     engine = features.engine(arguments.engine, "")
     require_alike({"spec": run.spec["sha256"], "engine": engine, "versions": versions()})
     if dist.get_rank():

@@ -62,20 +62,21 @@ def test_two_processes_go_on_where_one_was_stopped(prepared, tmp_path):
     shutil.rmtree(final)
     partial = final.with_name(f".{final.name}.partial")
     partial.mkdir()
-    # Two batches of the first array are there, the fourth is another's.
+    # Two batches of the first array are there. The second is another's, which its digest cannot tell: it is kept.
     rows = np.lib.format.open_memmap(
         partial / f"{ARRAYS[0]}.npy", mode="w+", dtype=np.float32, shape=whole[ARRAYS[0]].shape
     )
-    rows[:8] = whole[ARRAYS[0]][:8]
+    rows[:4] = whole[ARRAYS[0]][:4]
+    rows[4:8] = whole[ARRAYS[0]][4:8] = -1
     rows.flush()
-    lines = [{"key": manifest["key"]}]
+    lines = [{"key": manifest["key"]}, {"attempt": 1}]
     lines += [{"rows": ARRAYS[0], "start": s, "sha256": [sha256_array(rows[s : s + 4])]} for s in (0, 4)]
     (partial / "journal").write_bytes(b"".join(canonical_json(line) + b"\n" for line in lines))
     done = run_port(TWO, tmp_path / "run")
     assert done.returncode == 0, done.stderr
     for name in ARRAYS:
         np.testing.assert_array_equal(RunFolder(tmp_path / "run").array("features", name), whole[name])
-    assert RunFolder(tmp_path / "run").require_manifest("features")["attempts"] == 1
+    assert RunFolder(tmp_path / "run").require_manifest("features")["attempts"] == 2
 
 
 def test_outside_torchrun_it_says_how_to_start_it(prepared):
