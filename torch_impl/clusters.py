@@ -157,8 +157,7 @@ class Clusters:
             return
         own = np.empty(len(self.assignments))
         for cut in batches(len(own), ROWS_AT_ONCE):
-            all_of_them = self.rows.squared_distances(cut, centroids)
-            own[cut] = np.take_along_axis(all_of_them, self.assignments[cut, None], 1)[:, 0]
+            own[cut] = np.square(self.rows.exact(cut) - centroids[self.assignments[cut]]).sum(1)
         filled = self.assignments.copy()
         filled[np.argsort(-own)[: len(empty)]] = empty
         self.assign(filled)
