@@ -15,6 +15,7 @@ from experiment.errors import UserError
 from experiment.pipeline import peak_memory
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
 from experiment.threads import other_threads
+from tests.conftest import PROJECT
 
 SECTIONS = list(dict.fromkeys(section for info in STAGES.values() for section in info.sections))
 PROTOTXTS = list(dict.fromkeys(name for info in STAGES.values() for name in info.prototxts))
@@ -329,7 +330,7 @@ def test_peak_memory_is_of_this_process_alone():
     """getrusage's would be no less than what the process that starts it holds."""
     held = np.ones(2**28, np.uint8)
     code = "from experiment.pipeline import peak_memory; print(peak_memory())"
-    peak = int(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+    peak = int(subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, check=True).stdout)
     assert 1 << 20 < peak < held.nbytes < peak_memory()
 
 
