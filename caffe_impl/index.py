@@ -8,8 +8,10 @@ import numpy as np
 
 from experiment.artifacts import sha256_file
 from experiment.errors import UserError
+from experiment.labels import check_labels
 from experiment.pipeline import Stage
 from experiment.progress import progress
+from experiment.stages import SPLITS
 
 POSITIVE, DIFFICULT, NEGATIVE = 1, 0, -1
 
@@ -166,8 +168,9 @@ def run(stage: Stage) -> None:
     devkit = stage.external("devkit")
     names = stage.spec["index"]
     classes, splits = read_index(devkit, [names["trainval"], names["test"]], names["limit"])
+    check_labels(dict(zip(SPLITS, (split.labels for split in splits))), classes, names["limit"])
     stage.out.json("classes", classes)
-    for role, split in zip(("trainval", "test"), splits):
+    for role, split in zip(SPLITS, splits):
         stage.out.json(f"ids_{role}", split.ids)
         stage.out.array(f"labels_{role}", split.labels)
     ids = list(dict.fromkeys(image_id for split in splits for image_id in split.ids))

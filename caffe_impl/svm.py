@@ -3,7 +3,7 @@
 import ctypes
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import svm as libsvm  # python3-libsvm's own modules, not this one
@@ -92,17 +92,6 @@ def mean_length(rows: np.ndarray) -> np.float64:
     return length
 
 
-def check_classes(labels: np.ndarray, classes: Sequence[str]) -> None:
-    """Raise `UserError` naming a class that has no positive or no negative row to train on."""
-    for column, name in enumerate(classes):
-        for label, kind in ((1, "positive"), (-1, "negative")):
-            if not (labels[:, column] == label).any():
-                raise UserError(
-                    f"class {name} has no {kind} trainval image: add one to the devkit, or take the class off its "
-                    "lists (ImageSets/Main or Annotations)"
-                )
-
-
 def threads() -> int:
     """How many classes are trained at once: LIBSVM itself uses one thread, and ctypes lets others run."""
     return int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1)
@@ -113,7 +102,6 @@ def run(stage: Stage) -> None:
     spec = stage.spec["svm"]
     classes = stage.inputs.json("index", "classes")
     labels = np.array(stage.inputs.array("index", "labels_trainval"))
-    check_classes(labels, classes)
     sources = (("features", "hr_"), ("features", "lr_"), ("transfer_features", ""))
     parameter = linear_parameter(spec["c"], spec["tolerance"])
     summary = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from experiment.errors import UserError
+from experiment.labels import check_labels
 from experiment.pipeline import Stage
 from experiment.stages import SPLITS
 
@@ -28,12 +29,14 @@ def run(stage: Stage) -> None:
             if not path.is_file():
                 raise UserError(f"{path} is missing but the {split} list names it: add it or take it off the list")
     classes, labels = read_labels(devkit, {stage.spec["index"][split]: ids[split] for split in SPLITS})
+    limit = stage.spec["index"]["limit"]
+    taken = {split: labels[stage.spec["index"][split]][: limit or None] for split in SPLITS}
+    check_labels(taken, classes, limit)
     stage.out.json("classes", classes)
     for split in SPLITS:
-        rows = slice(stage.spec["index"]["limit"] or len(ids[split]))
-        ids[split] = ids[split][rows]
+        ids[split] = ids[split][: limit or None]
         stage.out.json(f"ids_{split}", ids[split])
-        stage.out.array(f"labels_{split}", labels[stage.spec["index"][split]][rows])
+        stage.out.array(f"labels_{split}", taken[split])
     digests = {}
     for image_id in ids["trainval"] + ids["test"]:
         digests[image_id] = hashlib.sha256((devkit / "JPEGImages" / f"{image_id}.jpg").read_bytes()).hexdigest()

@@ -273,12 +273,6 @@ def test_training_in_threads_changes_nothing(case):
     assert case("machines")["threads_change_nothing"]
 
 
-def test_a_class_of_one_label_only_is_named(case):
-    results = case("machines")
-    assert "class dog has no positive trainval image" in results["no_positive"]
-    assert "class cat has no negative trainval image" in results["no_negative"]
-
-
 # ---------------------------------------------------------------- resnet101, images
 
 

@@ -19,10 +19,19 @@ OBJECTS = {
     "000003": [],
     "000004": [("train", True), ("train", True)],
     "000005": [("aeroplane", False)],
+    "000006": [("aeroplane", False)],
+    "000007": [("train", False), ("cow", False)],
+    "000008": [],
 }
-SPLITS = {"trainval": ["000002", "000001", "000003"], "test": ["000005", "000004"]}
+SPLITS = {
+    "trainval": ["000002", "000001", "000003", "000006", "000008"],
+    "test": ["000005", "000004", "000007"],
+}
 CLASSES = ["aeroplane", "cow", "train"]
-LABELS = {"trainval": [[-1, 1, -1], [-1, 0, 1], [-1, -1, -1]], "test": [[1, -1, -1], [-1, -1, 0]]}
+LABELS = {
+    "trainval": [[-1, 1, -1], [-1, 0, 1], [-1, -1, -1], [1, -1, -1], [-1, -1, -1]],
+    "test": [[1, -1, -1], [-1, -1, 0], [-1, 1, 1]],
+}
 SPEC = {"index": {"trainval": "trainval", "test": "test", "limit": 0}}
 
 
@@ -100,7 +109,7 @@ def test_stage_leaves_ids_labels_and_hashes(tmp_path):
     assert run.json("index", "image_sha256") == expected
 
 
-@pytest.mark.parametrize("limit", [1, 2, 100])
+@pytest.mark.parametrize("limit", [4, 100])
 def test_a_limit_takes_the_first_images_of_each_split(tmp_path, limit):
     stage = make_stage(
         tmp_path / "run", "index", {"index": {**SPEC["index"], "limit": limit}},
@@ -113,6 +122,14 @@ def test_a_limit_takes_the_first_images_of_each_split(tmp_path, limit):
         assert run.json("index", f"ids_{split}") == ids[:limit]
         assert run.array("index", f"labels_{split}").tolist() == LABELS[split][:limit]
     assert set(run.json("index", "image_sha256")) == {image for ids in SPLITS.values() for image in ids[:limit]}
+
+
+def test_a_limit_that_leaves_a_class_without_a_positive_is_refused_before_anything_is_written(tmp_path):
+    spec = {"index": {**SPEC["index"], "limit": 3}}
+    stage = make_stage(tmp_path / "run", "index", spec, external={"devkit": devkit(tmp_path / "devkit")})
+    with user_error("class aeroplane has no positive image among the first 3 of trainval", "LIMIT="):
+        index.run(stage)
+    assert stage.out.outputs == {}
 
 
 MAIN = "ImageSets/Main"
