@@ -31,6 +31,6 @@ def run_command(main: Callable[[], int]) -> None:
         print(f"error: {error}", file=sys.stderr)
         status = 2
     except KeyboardInterrupt:
-        print("interrupted: finished stages are kept, the one under way is done again", file=sys.stderr)
+        print("interrupted: what is finished is kept; the same command goes on where it was", file=sys.stderr)
         status = 130
     sys.exit(status)

@@ -152,9 +152,20 @@ def main(
     names = VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES
     engines = {name: engine_of(modules[name], arguments.engine, arguments.vary) for name in names}
     with locked(run.path):
-        if arguments.plan and measure is not None:
-            announce(run, arguments.only or list(STAGES), measure, arguments.engine)
         found = versions()
+        left: List[str] = []
+        for name in names if arguments.plan and measure is not None else ():
+            # A stage that reads what is left is left itself.
+            if inputs is run and set(STAGES[name].inputs) & set(left):
+                left.append(name)
+                continue
+            parts = parts_of(
+                side, name, modules, found, run, inputs, draws, arguments.threads, arguments.vary, engines[name]
+            )
+            if (run.manifest(name) or {}).get("key") != sha256_json(parts):
+                left.append(name)
+        if left and measure is not None:
+            announce(run, left, measure, arguments.engine)
         for name in names:
             engine = engines[name]
             run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary, engine)
@@ -215,12 +226,10 @@ def run_stage(
     engine: Mapping[str, str],
 ) -> None:
     """Bring one stage up to date and say in one line what was done."""
-    draws = draws if draws is not None and offers_draws(draws, name, run, inputs) else None
-    parts = {**key_parts(side, name, modules, run, inputs, draws), "versions": versions, "variation": variation}
-    if variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
-        parts["threads"] = threads
-    if engine:
-        parts["engine"] = engine
+    if draws is not None and STAGES[name].draws and draws.manifest(name) and not offers_draws(draws, name, run):
+        print(f"{name}: {draws.path} was drawn for another specification; drawing anew", file=sys.stderr)
+    draws = draws if draws is not None and offers_draws(draws, name, run) else None
+    parts = parts_of(side, name, modules, versions, run, inputs, draws, threads, variation, engine)
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -290,17 +299,35 @@ def lines_of(path: str) -> List[str]:
         return []
 
 
-def offers_draws(draws: RunFolder, name: str, run: RunFolder, inputs: RunFolder) -> bool:
-    """Whether a run has draws for a stage that were made for what `run` asks for; says so where it has others."""
-    info = STAGES[name]
+def offers_draws(draws: RunFolder, name: str, run: RunFolder) -> bool:
+    """Whether a run has draws for a stage that were made for what `run` asks for."""
     manifest = draws.manifest(name)
-    if manifest is None or not info.draws:
+    if manifest is None or not STAGES[name].draws:
         return False
     values = run.spec["values"]
-    if any(values.get(section) != recorded for section, recorded in manifest["key_parts"]["spec"].items()):
-        print(f"{name}: {draws.path} was drawn for another specification; drawing anew", file=sys.stderr)
-        return False
-    return True
+    return all(values.get(section) == recorded for section, recorded in manifest["key_parts"]["spec"].items())
+
+
+def parts_of(
+    side: str,
+    name: str,
+    modules: Mapping[str, ModuleType],
+    versions: Mapping[str, str],
+    run: RunFolder,
+    inputs: RunFolder,
+    draws: Optional[RunFolder],
+    threads: int,
+    variation: str,
+    engine: Mapping[str, str],
+) -> Dict[str, Any]:
+    """What a stage's key is the hash of: `key_parts`, and by what and how it is computed."""
+    offered = draws if draws is not None and offers_draws(draws, name, run) else None
+    parts = {**key_parts(side, name, modules, run, inputs, offered), "versions": versions, "variation": variation}
+    if variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
+        parts["threads"] = threads
+    if engine:
+        parts["engine"] = engine
+    return parts
 
 
 def key_parts(

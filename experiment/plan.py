@@ -20,13 +20,10 @@ Values = Mapping[str, Mapping[str, Any]]
 Measure = Callable[[RunFolder, Mapping[str, int], str], Dict[str, float]]
 
 
-def announce(run: RunFolder, stages: Sequence[str], measure: Measure, engine: str) -> None:
-    """Say what is to be done for the stages that are not finished. Raises `UserError` where the disk is too small."""
+def announce(run: RunFolder, left: Sequence[str], measure: Measure, engine: str) -> None:
+    """Say what is to be done for the stages that are left. Raises `UserError` where the disk is too small."""
     values = run.spec["values"]
     counts = count_images(Path(run.spec["external"]["devkit"]["path"]), values["index"])
-    left = [stage for stage in stages if run.manifest(stage) is None]
-    if not left:
-        return
     needed = sum(disk_of(stage, values, counts) for stage in left) * MARGIN
     free = shutil.disk_usage(run.path).free
     say(f"{run.path}: {' + '.join(str(counts[split]) for split in SPLITS)} images, each at two resolutions; "

@@ -90,7 +90,8 @@ class FakeSide:
         modules = load_modules(self.folder)
         argv = [str(self.run.path), *map(str, options)]
         try:
-            assert main(self.side, modules, lambda: dict(versions or {"fake": "1"}), argv) == 0
+            told = dict(versions or {"fake": "1"})
+            assert main(self.side, modules, lambda: told, argv, measure=lambda *_: {}) == 0
         finally:
             self.called = [stage for stage in STAGES if modules[stage].calls]
             self._calls = {stage: modules[stage].calls for stage in self.called}

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from fake_side import FakeSide, downstream, write_module, write_spec
 
+from experiment import pipeline
 from experiment.errors import UserError
 from experiment.pipeline import peak_memory
 from experiment.stages import STAGES, VARIATIONS, VARIED_IMAGES
@@ -324,6 +325,17 @@ def test_the_manifest_records_what_was_used(done):
     assert manifest["attempts"] == 1 and manifest["peak_memory"] > 1 << 20 and manifest["origins"] == {}
     assert set(manifest["key_parts"]["inputs"]) == {"features", "pseudo_labels"}
     assert set(manifest["outputs"]) == {"result", *STAGES["transfer"].draws}
+
+
+@pytest.mark.parametrize("changed", ["index", "clusters", "svm"])
+def test_what_is_announced_is_what_will_be_made(changed, done, monkeypatch):
+    """Finished stages of another specification are not counted as done; nothing is told where nothing is left."""
+    told = []
+    monkeypatch.setattr(pipeline, "announce", lambda run, left, measure, engine: told.append(left))
+    assert done.reproduce("--plan") == [] and told == []
+    write_spec(done.run.path, **{changed: 1})
+    made = done.reproduce("--plan")
+    assert made[0] == changed and told == [made]
 
 
 def test_peak_memory_is_of_this_process_alone():

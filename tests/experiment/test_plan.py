@@ -9,7 +9,6 @@ from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError
 from experiment.plan import blob_values, count_images, disk_of, size_text, time_text
 from experiment.spec import read_profile, shorten
-from experiment.stage_writer import StageWriter
 
 PAPER = {"trainval": 5011, "test": 4952}
 GB = 1e9
@@ -67,14 +66,6 @@ def test_what_is_to_be_done_is_said_with_disk_and_time(run, capsys):
     said = capsys.readouterr().err
     assert "3 + 1 images" in said and "31561 training iterations" in said and "images, transfer" in said
     assert "about 40 s (images 40 s)" in said and "needed" in said and "free" in said
-
-
-def test_stages_that_are_finished_are_not_announced(run, capsys):
-    StageWriter(run, "images").finish({})
-    plan.announce(run, ["images", "svm"], lambda run, counts, engine: {"images": 1.0, "svm": 2.0}, "auto")
-    assert "stages svm" in capsys.readouterr().err
-    plan.announce(run, ["images"], lambda run, counts, engine: pytest.fail("nothing is left to measure for"), "auto")
-    assert capsys.readouterr().err == ""
 
 
 def test_a_disk_that_is_too_small_is_refused_before_anything_is_measured(run, monkeypatch):

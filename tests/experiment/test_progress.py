@@ -101,7 +101,7 @@ def test_on_a_terminal_there_is_a_bar_that_ends_full(monkeypatch):
     [
         (UserError("a.jpg is broken: delete it"), 2, "error: a.jpg is broken: delete it\n"),
         (UserError("a.jpg:\nline 2\r\nline 3"), 2, "error: a.jpg: line 2 line 3\n"),
-        (KeyboardInterrupt(), 130, "interrupted: finished stages are kept, the one under way is done again\n"),
+        (KeyboardInterrupt(), 130, "interrupted: what is finished is kept; the same command goes on where it was\n"),
     ],
 )
 def test_what_the_user_can_mend_is_one_line(capsys, raised, code, said):
