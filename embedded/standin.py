@@ -106,7 +106,7 @@ def main() -> int:
     digest = sha256_file(out_dir / WEIGHTS)
     print("To rehearse the paper's profile (with LIMIT=500, say, on the first 500 images of each split alone):")
     paths = f"DEVKIT={out_dir} WEIGHTS={out_dir / WEIGHTS}"
-    print(f"make caffe-reproduce compare PROFILE=paper {paths} SET=backbone.weights_sha256={digest}")
+    print(f"make caffe-reproduce torch-reproduce PROFILE=paper {paths} SET=backbone.weights_sha256={digest}")
     return 0
 
 
