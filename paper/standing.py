@@ -55,8 +55,8 @@ def standing(run: RunFolder, published: Published, varied: Sequence[str] = ()) -
         )
     if lacks_annotations(run):
         remarks.append(
-            "The devkit has no annotations, so that it is not the published one: a difference from the paper's figures is "
-            "one of the data as well."
+            "The devkit has no annotations, so that it is not the published one: a difference from the paper's figures "
+            "is one of the data as well."
         )
     if differing := differing_keys(spec["values"], varied):
         remarks.append(

@@ -72,7 +72,9 @@ def test_the_command_that_uses_them_is_printed_whole(lists, tmp_path, monkeypatc
     monkeypatch.setattr("sys.argv", ["standin", str(lists), str(out)])
     for _ in range(2):  # also of what is there already
         assert standin.main() == 0
-        variables = capsys.readouterr().out.splitlines()[-1].removeprefix("make caffe-reproduce torch-reproduce ").split()
+        variables = (
+            capsys.readouterr().out.splitlines()[-1].removeprefix("make caffe-reproduce torch-reproduce ").split()
+        )
         named = dict(variable.split("=", 1) for variable in variables)
         assert named.pop("SET") == f"backbone.weights_sha256={hashlib.sha256(b'weights').hexdigest()}"
         assert named == {"PROFILE": "paper", "DEVKIT": str(out), "WEIGHTS": str(out / standin.WEIGHTS)}
