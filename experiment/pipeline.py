@@ -15,7 +15,7 @@ import sys
 import time
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Sequence
+from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
 from experiment.artifacts import RunFolder, sha256_file, sha256_json
 from experiment.errors import InUse, UserError
@@ -152,24 +152,39 @@ def main(
     names = VARIATIONS[side][arguments.vary] if arguments.vary else arguments.only or STAGES
     engines = {name: engine_of(modules[name], arguments.engine, arguments.vary) for name in names}
     with locked(run.path):
-        found = versions()
-        left: List[str] = []
-        for name in names if arguments.plan and measure is not None else ():
-            # A stage that reads what is left is left itself.
-            if inputs is run and set(STAGES[name].inputs) & set(left):
-                left.append(name)
-                continue
-            parts = parts_of(
-                side, name, modules, found, run, inputs, draws, arguments.threads, arguments.vary, engines[name]
-            )
-            if (run.manifest(name) or {}).get("key") != sha256_json(parts):
-                left.append(name)
-        if left and measure is not None:
-            announce(run, left, measure, arguments.engine)
+        job = Job(side, modules, versions(), run, inputs, draws, reuse, arguments.threads, arguments.vary, engines)
+        if arguments.plan and measure is not None:
+            left = stages_left(job, names)
+            if left:
+                announce(run, left, measure, arguments.engine)
         for name in names:
-            engine = engines[name]
-            run_stage(side, name, modules, found, run, inputs, draws, reuse, arguments.threads, arguments.vary, engine)
+            run_stage(job, name)
     return 0
+
+
+class Job(NamedTuple):
+    """What the stages of one command are made of and with: see `main`; engines : stage to its engine's versions."""
+
+    side: str
+    modules: Mapping[str, ModuleType]
+    versions: Mapping[str, str]
+    run: RunFolder
+    inputs: RunFolder
+    draws: Optional[RunFolder]
+    reuse: Optional[RunFolder]
+    threads: int
+    variation: str
+    engines: Mapping[str, Mapping[str, str]]
+
+
+def stages_left(job: Job, names: Iterable[str]) -> List[str]:
+    """Those of the stages that are not up to date, or read one that is not."""
+    left: List[str] = []
+    for name in names:
+        reads_one = job.inputs is job.run and set(STAGES[name].inputs) & set(left)
+        if reads_one or (job.run.manifest(name) or {}).get("key") != sha256_json(parts_of(job, name)):
+            left.append(name)
+    return left
 
 
 def engine_of(module: ModuleType, asked: str, variation: str) -> Dict[str, str]:
@@ -212,24 +227,13 @@ def check_spec(run: RunFolder) -> None:
             raise UserError(f"{path} is not what spec.json records: delete {run.path / 'spec.json'} and run again")
 
 
-def run_stage(
-    side: str,
-    name: str,
-    modules: Mapping[str, ModuleType],
-    versions: Mapping[str, str],
-    run: RunFolder,
-    inputs: RunFolder,
-    draws: Optional[RunFolder],
-    reuse: Optional[RunFolder],
-    threads: int,
-    variation: str,
-    engine: Mapping[str, str],
-) -> None:
+def run_stage(job: Job, name: str) -> None:
     """Bring one stage up to date and say in one line what was done."""
-    if draws is not None and STAGES[name].draws and draws.manifest(name) and not offers_draws(draws, name, run):
-        print(f"{name}: {draws.path} was drawn for another specification; drawing anew", file=sys.stderr)
-    draws = draws if draws is not None and offers_draws(draws, name, run) else None
-    parts = parts_of(side, name, modules, versions, run, inputs, draws, threads, variation, engine)
+    side, run, reuse, engine = job.side, job.run, job.reuse, job.engines[name]
+    draws = draws_of(job, name)
+    if draws is None and job.draws is not None and STAGES[name].draws and job.draws.manifest(name):
+        print(f"{name}: {job.draws.path} was drawn for another specification; drawing anew", file=sys.stderr)
+    parts = parts_of(job, name)
     key = sha256_json(parts)
     finished = run.manifest(name)
     if finished is not None and finished.get("key") == key:
@@ -242,8 +246,8 @@ def run_stage(
         return
     print(f"{side} {name} ...", file=sys.stderr, flush=True)
     started = time.monotonic()
-    stage = Stage(name, run, inputs, draws, StageWriter(run, name, key), variation, engine.get("engine", ""))
-    modules[name].run(stage)
+    stage = Stage(name, run, job.inputs, draws, StageWriter(run, name, key), job.variation, engine.get("engine", ""))
+    job.modules[name].run(stage)
     seconds = time.monotonic() - started
     stage.out.finish(
         {
@@ -253,8 +257,8 @@ def run_stage(
             "key_parts": parts,
             "spec_sha256": run.spec["sha256"],
             "seconds": round(seconds, 3),
-            "threads": threads or os.cpu_count(),
-            "versions": {**versions, **engine},
+            "threads": job.threads or os.cpu_count(),
+            "versions": {**job.versions, **engine},
             "machine": machine(),
             "origins": origins(run, name),
             "peak_memory": peak_memory(),
@@ -299,34 +303,24 @@ def lines_of(path: str) -> List[str]:
         return []
 
 
-def offers_draws(draws: RunFolder, name: str, run: RunFolder) -> bool:
-    """Whether a run has draws for a stage that were made for what `run` asks for."""
-    manifest = draws.manifest(name)
-    if manifest is None or not STAGES[name].draws:
-        return False
-    values = run.spec["values"]
-    return all(values.get(section) == recorded for section, recorded in manifest["key_parts"]["spec"].items())
+def draws_of(job: Job, name: str) -> Optional[RunFolder]:
+    """The run of the draws that a stage starts from; None where it has none that were made for what is asked for."""
+    manifest = job.draws.manifest(name) if job.draws is not None and STAGES[name].draws else None
+    if manifest is None:
+        return None
+    values = job.run.spec["values"]
+    fits = all(values.get(section) == recorded for section, recorded in manifest["key_parts"]["spec"].items())
+    return job.draws if fits else None
 
 
-def parts_of(
-    side: str,
-    name: str,
-    modules: Mapping[str, ModuleType],
-    versions: Mapping[str, str],
-    run: RunFolder,
-    inputs: RunFolder,
-    draws: Optional[RunFolder],
-    threads: int,
-    variation: str,
-    engine: Mapping[str, str],
-) -> Dict[str, Any]:
+def parts_of(job: Job, name: str) -> Dict[str, Any]:
     """What a stage's key is the hash of: `key_parts`, and by what and how it is computed."""
-    offered = draws if draws is not None and offers_draws(draws, name, run) else None
-    parts = {**key_parts(side, name, modules, run, inputs, offered), "versions": versions, "variation": variation}
-    if variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
-        parts["threads"] = threads
-    if engine:
-        parts["engine"] = engine
+    parts = key_parts(job.side, name, job.modules, job.run, job.inputs, draws_of(job, name))
+    parts.update(versions=job.versions, variation=job.variation)
+    if job.variation == "threads":  # elsewhere their number is not asked for, and rounds as it may
+        parts["threads"] = job.threads
+    if job.engines[name]:
+        parts["engine"] = job.engines[name]
     return parts
 
 
