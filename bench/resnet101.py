@@ -54,9 +54,9 @@ def photographs() -> np.ndarray:
     return np.stack([image[top : top + SIZE, left : left + SIZE] for image in whole for top, left in CROPS])
 
 
-def net_in(net: CaffeNet, dtype: torch.dtype) -> CaffeNet:
-    """The port's own net, of the same parameters, in another type."""
-    other = CaffeNet(net.path, arithmetic=Arithmetic(dtype))
+def net_in(net: CaffeNet, dtype: torch.dtype, device: torch.device = engines.CPU) -> CaffeNet:
+    """The port's own net, of the same parameters, in another type or on another device."""
+    other = CaffeNet(net.path, arithmetic=Arithmetic(dtype, device=device))
     other.set_parameters({name: [blob.numpy() for blob in blobs] for name, blobs in net.parameters.items()})
     return other
 
@@ -67,17 +67,20 @@ def features(net: engines.Net, images: torch.Tensor) -> Run:
     def run() -> np.ndarray:
         with torch.inference_mode():
             found = net.forward({"data": images}, [BLOB])[BLOB].flatten(1)
-        return (found.float() if found.dtype == torch.bfloat16 else found).numpy()
+        return (found.float() if found.dtype == torch.bfloat16 else found).numpy(force=True)
 
     return run
 
 
 def ports(net: CaffeNet, images: torch.Tensor, dtype: str) -> list[Subject]:
-    """The port with the engine that it would take, and with its own folded net where that is another."""
+    """The port with the engine that it would take, with its own folded net where that is another, and on a GPU where
+    there is one."""
     ending = engines.BFLOAT16 if dtype == "bfloat16" else ""
     names = [name + ending for name in engines.ENGINES if name + ending in engines.NAMES]
     chosen = next(name for name in names if not engines.missing(name))
     labels = {f"folded{ending}": "port, folded"} | {chosen: PORT}
+    if not engines.missing(engines.CUDA):
+        labels[engines.CUDA + ending] = f"port, {engines.CUDA}"
     return [Subject(label, dtype, features(engines.build(name, net, BLOB), images)) for name, label in labels.items()]
 
 
@@ -89,6 +92,10 @@ def peers(bench: Bench, net: CaffeNet, images: np.ndarray) -> Iterator[dict[str,
         "float32": [Subject("PyTorch eager", "float32", features(net, tensors))],
         "bfloat16": [Subject("PyTorch eager", "bfloat16", features(net_in(net, torch.bfloat16), tensors))],
     }
+    if not engines.missing(engines.CUDA):
+        for dtype, subjects in found.items():
+            on_gpu = net_in(net, getattr(torch, dtype), engines.device_of(engines.CUDA))
+            subjects.append(Subject(f"PyTorch eager, {engines.CUDA}", dtype, features(on_gpu, tensors)))
     with tempfile.TemporaryDirectory(prefix="udft-bench-") as scratch, contextlib.ExitStack() as held:
         folder = Path(scratch)
         weights = folder / "weights.caffemodel"

@@ -1,4 +1,5 @@
-"""An iteration of transfer training, 1,000 x 2048-4096-100, in float32 and in bfloat16: the port beside its peers.
+"""An iteration of transfer training, 1,000 x 2048-4096-100, in float32 and in bfloat16: the port beside its peers, and
+the same on a GPU where there is one.
 
 What can be reached is the time of the five matrix products in it, which stand here as well: of the two layers forward,
 of the second layer's bottom, and of both weights' gradients.
@@ -8,6 +9,7 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +19,15 @@ from bench.container import PROJECT, worker
 from bench.measure import PORT, Bench, Subject, Work
 from bench.pooled import DIMENSION, pooled
 from experiment.errors import UserError
-from torch_impl import transfer
+from torch_impl import engines, transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
-from torch_impl.engines import BFLOAT16
 from torch_impl.products import product
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
 BATCH, N1, N2 = 1000, 4096, 100
-ENGINES = {"float32": "", "bfloat16": f"folded{BFLOAT16}"}  # type to the engine that the port trains so with
+ENDINGS = {"float32": "", "bfloat16": engines.BFLOAT16}  # type to the ending of the engines that train so
 
 Run = Callable[[], float | None]  # makes an iteration and gives the loss before it
 
@@ -45,14 +46,17 @@ def run(bench: Bench) -> None:
         return None if loss is None else abs(loss - expected) / expected
 
     with contextlib.ExitStack() as held:
-        runs: dict[str, dict[str, Run]] = {dtype: {PORT: port(features, labels, first, engine=engine)}
-                                           for dtype, engine in ENGINES.items()}  # fmt: skip
+        runs: dict[str, dict[str, Run]] = {
+            dtype: {PORT: port(features, labels, first, engine=f"folded{ending}")} for dtype, ending in ENDINGS.items()
+        }
         try:
             runs["float32"]["pycaffe"] = held.enter_context(pycaffe(bench, features, labels, first))
         except UserError as problem:
             bench.leave_out(NAME, "pycaffe", str(problem))
         for dtype, of_type in runs.items():
             of_type["PyTorch eager"] = eager(features, labels, first, rounded=dtype != "float32")
+            if not engines.missing(engines.CUDA):
+                of_type |= on_gpu(features, labels, first, dtype)
             for step in of_type.values():
                 step()
         runs["float32"]["the products alone, oneDNN"] = products(product)
@@ -84,10 +88,10 @@ def port(
     engine: str = "",
 ) -> Run:
     """The port's solver, with its batches."""
-    net = net_of(arithmetic)
+    net = net_of(replace(arithmetic, device=engines.device_of(engine)))
     transfer.set_parameters(net, first)
     solver = transfer.SGDSolver(net, read_prototxt(PROJECT / "prototxt" / PROTOTXTS[1], "SolverParameter"))
-    rows, targets = torch.from_numpy(features), torch.from_numpy(labels)
+    rows, targets = (net.arithmetic.take(torch.from_numpy(array)) for array in (features, labels))
     batches = transfer.hdf5_batches(len(rows), BATCH)
 
     def step() -> float:
@@ -98,26 +102,50 @@ def port(
     return step
 
 
-def eager(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], rounded: bool) -> Run:
+def eager(
+    features: np.ndarray,
+    labels: np.ndarray,
+    first: list[np.ndarray],
+    rounded: bool,
+    device: torch.device = engines.CPU,
+) -> Run:
     """What a user of PyTorch would write; rounded: with its autocast to bfloat16."""
     model = torch.nn.Sequential(torch.nn.Linear(DIMENSION, N1), torch.nn.ReLU(), torch.nn.Linear(N1, N2))
     with torch.no_grad():
         for parameter, array in zip(model.parameters(), first, strict=True):
             parameter.copy_(torch.from_numpy(array))
+    model.to(device)
     solver = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
-    rows, targets = torch.from_numpy(features), torch.from_numpy(labels).long()
+    rows, targets = torch.from_numpy(features).to(device), torch.from_numpy(labels).long().to(device)
     batches = transfer.hdf5_batches(len(rows), BATCH)
 
     def step() -> float:
         batch = next(batches)
         solver.zero_grad()
-        with torch.autocast("cpu", torch.bfloat16, rounded):
+        with torch.autocast(device.type, torch.bfloat16, rounded):
             loss = torch.nn.functional.cross_entropy(model(rows[batch]), targets[batch])
         loss.backward()
         solver.step()
         return loss.item()
 
     return step
+
+
+def on_gpu(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], dtype: str) -> dict[str, Run]:
+    """The port and what a user of PyTorch would write, by name, and the products alone, all on the GPU."""
+    engine = engines.CUDA + ENDINGS[dtype]
+    device = engines.device_of(engine)
+    multiply = products(by_pytorch, getattr(torch, dtype), device)
+
+    def multiplied() -> None:
+        multiply()
+        torch.cuda.synchronize()
+
+    return {
+        f"{PORT}, {engines.CUDA}": port(features, labels, first, engine=engine),
+        f"PyTorch eager, {engines.CUDA}": eager(features, labels, first, dtype != "float32", device),
+        f"the products alone, {engines.CUDA}": multiplied,
+    }
 
 
 @contextlib.contextmanager
@@ -139,10 +167,14 @@ def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return one @ other.T
 
 
-def products(multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], dtype: torch.dtype = torch.float32) -> Run:
+def products(
+    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    dtype: torch.dtype = torch.float32,
+    device: torch.device = engines.CPU,
+) -> Run:
     """The five products of an iteration, each of one matrix and another's transpose, and nothing else."""
-    data, hidden, scores = (torch.rand(BATCH, width).to(dtype) for width in (DIMENSION, N1, N2))
-    fc1, fc2 = torch.rand(N1, DIMENSION).to(dtype), torch.rand(N2, N1).to(dtype)
+    data, hidden, scores = (torch.rand(BATCH, width).to(device, dtype) for width in (DIMENSION, N1, N2))
+    fc1, fc2 = (torch.rand(*shape).to(device, dtype) for shape in ((N1, DIMENSION), (N2, N1)))
 
     def step() -> None:
         for one, other in ((data, fc1), (hidden, fc2), (scores, fc2.T), (scores.T, hidden.T), (hidden.T, data.T)):

@@ -22,10 +22,11 @@ FLT_MIN = float(np.finfo(np.float32).tiny)  # Caffe clamps probabilities here be
 
 @dataclass(frozen=True)
 class Arithmetic:
-    """The type that a net computes in, and how it holds tensors of four axes in memory."""
+    """The type that a net computes in, how it holds tensors of four axes in memory, and where."""
 
     dtype: torch.dtype = torch.float32
     memory_format: torch.memory_format = torch.contiguous_format
+    device: torch.device = torch.device("cpu")
 
     @property
     def dtype_name(self) -> str:
@@ -34,7 +35,7 @@ class Arithmetic:
 
     def take(self, tensor: Tensor) -> Tensor:
         """A tensor as the net wants it; integers (labels) stay as they are."""
-        tensor = tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+        tensor = tensor.to(self.device, self.dtype if tensor.is_floating_point() else tensor.dtype)
         return tensor.contiguous(memory_format=self.memory_format) if tensor.ndim == 4 else tensor
 
 
@@ -57,7 +58,7 @@ class CaffeNet:
     parameters : layer name to its blobs in Caffe's order and shapes; filled by `load` or `set_parameters`.
     parameter_shapes : the same with shapes, known from the prototxt alone.
     blob_shapes : blob name to shape in forward order, inputs first, for the batch size of the prototxt.
-    arithmetic : in what type and memory layout it computes.
+    arithmetic : in what type and memory layout it computes, and where.
     """
 
     def __init__(

@@ -1,7 +1,7 @@
 """What computes the features: the port's own net, or a faster engine that gives the same to float32's rounding.
 
 An engine takes a net's layers with BatchNorm and Scale folded in (`folding`). Which one a run has is in the manifest of
-its stage features and in that stage's key.
+its stage features and in that stage's key. One of a GPU, or of bfloat16, makes the training, too.
 """
 
 import importlib.metadata
@@ -27,7 +27,10 @@ ENGINES: dict[str, tuple[str, ...]] = {
 # A name with this ending rounds to 8 bits what each layer computes and what the training multiplies: only ever taken by
 # name.
 BFLOAT16 = "-bfloat16"
-NAMES = (AUTO, *ENGINES, *(f"{name}{BFLOAT16}" for name in ("openvino", "folded")))
+# `folded` on a GPU: only ever by name, since no comparison has been run on one.
+CUDA = "cuda"
+NAMES = (AUTO, *ENGINES, CUDA, *(f"{name}{BFLOAT16}" for name in ("openvino", "folded", CUDA)))
+CPU = torch.device("cpu")
 
 
 class Net(Protocol):
@@ -38,9 +41,9 @@ class Net(Protocol):
 
 
 def choose(asked: str, variation: str = "") -> dict[str, str]:
-    """The engine that is meant by a name, under "engine", and the versions of the packages that it needs.
+    """The engine that is meant by a name, under "engine", and the versions of the packages or the GPU that it needs.
 
-    Raises `UserError` for a name that is no engine's, and for an engine that is not installed.
+    Raises `UserError` for a name that is no engine's, and for an engine that is not installed or has no GPU.
     """
     if asked not in NAMES:
         raise UserError(f"there is no engine {asked!r}: ENGINE= can be {', '.join(NAMES)}")
@@ -49,10 +52,16 @@ def choose(asked: str, variation: str = "") -> dict[str, str]:
     if asked == AUTO:
         asked = next(name for name in ENGINES if not missing(name))
     if lacking := missing(asked):
-        raise UserError(
-            f"engine {asked} needs {' and '.join(lacking)}: `.venv/bin/pip install '.[fast]'`, or another ENGINE="
-        )
+        install = "" if device_of(asked) != CPU else "`.venv/bin/pip install '.[fast]'`, or "
+        raise UserError(f"engine {asked} needs {' and '.join(lacking)}: {install}another ENGINE=")
+    if device_of(asked) != CPU:
+        return {"engine": asked, "gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
     return {"engine": asked, **{package: importlib.metadata.version(package) for package in needs(asked)}}
+
+
+def device_of(engine: str) -> torch.device:
+    """Where an engine computes."""
+    return torch.device(CUDA, 0) if engine.removesuffix(BFLOAT16) == CUDA else CPU
 
 
 def is_installed(package: str) -> bool:
@@ -66,11 +75,13 @@ def is_installed(package: str) -> bool:
 
 def needs(name: str) -> tuple[str, ...]:
     """The packages that an engine needs besides the port's own."""
-    return ENGINES[name.removesuffix(BFLOAT16)]
+    return ENGINES.get(name.removesuffix(BFLOAT16), ())
 
 
 def missing(name: str) -> list[str]:
-    """Those of them that are not installed."""
+    """What an engine needs and this machine lacks."""
+    if device_of(name) != CPU and not torch.cuda.is_available():
+        return ["a GPU", "a PyTorch that is built for it"]
     return [package for package in needs(name) if not is_installed(package)]
 
 
@@ -92,4 +103,4 @@ def build(name: str, net: CaffeNet, blob: str) -> Net:
         return ONNXRuntimeNet(exact, blob)
     from torch_impl.engine_torch import FoldedNet
 
-    return FoldedNet(exact, blob, dtype)
+    return FoldedNet(exact, blob, dtype, device_of(name))

@@ -21,7 +21,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     float32 on a CPU goes to oneDNN, all else where PyTorch takes it. Inside `torch.autocast` the operands are rounded
     to its type, and the top is of the rows' type all the same.
     """
-    if torch.is_autocast_enabled("cpu"):
+    if rows.device.type != "meta" and torch.is_autocast_enabled(rows.device.type):
         return F.linear(rows, weight, bias).to(rows.dtype)
     return Linear.apply(rows, weight, bias) if is_for_onednn(rows, weight) else F.linear(rows, weight, bias)
 

@@ -9,7 +9,7 @@ import torch
 
 from experiment.artifacts import RunFolder
 from torch_impl import engines, images, transfer
-from torch_impl.caffe_net import CaffeNet
+from torch_impl.caffe_net import Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
 from torch_impl.net_io import to_input
 from torch_impl.resnet101 import draw_parameters
@@ -57,10 +57,10 @@ def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, An
     """The seconds of an iteration of training, with that engine's products."""
     length, settings = 4 * spec["backbone"]["widths"][-1], spec["transfer"]
     shapes = {"data": (settings["batch_size"], length), "label": (settings["batch_size"],)}
-    net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes)
+    net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes, Arithmetic(device=engines.device_of(engine)))
     transfer.draw_parameters(net, settings["variance_norm"], 1)
     solver = transfer.SGDSolver(net, read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter"))
-    rows = torch.from_numpy(random.normal(size=shapes["data"]).astype(np.float32))
+    rows = net.arithmetic.take(torch.from_numpy(random.normal(size=shapes["data"])))
     labels = torch.from_numpy(random.integers(0, settings["n2"], settings["batch_size"]))
     with transfer.products_by(engine):
         return once(lambda: solver.step(rows, labels))

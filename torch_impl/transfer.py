@@ -1,6 +1,7 @@
 """Stage transfer: train the two-layer network on LR features and pseudo-labels, with Caffe's SGD."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -22,8 +23,12 @@ STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
 
 
 def engine(asked: str, variation: str) -> dict[str, str]:
-    """The engine that was named, under "engine", where it changes the training: one of bfloat16. Raises `UserError`."""
-    named = engines.choose(asked, variation)["engine"]
+    """The engine that was named, as `engines.choose` tells it, where it makes the training, too: one of bfloat16 or of
+    a GPU. Raises `UserError`."""
+    chosen = engines.choose(asked, variation)
+    named = chosen["engine"]
+    if engines.device_of(named) != engines.CPU:
+        return chosen
     return {"engine": named} if named.endswith(engines.BFLOAT16) else {}
 
 
@@ -31,7 +36,8 @@ def products_by(engine: str) -> torch.autocast:
     """Where matrix products are of operands rounded to bfloat16, if the engine is one of that type. Weights, momentum,
     loss and update are float32's."""
     # Without the cache, which would go on with the weights of before an update.
-    return torch.autocast("cpu", torch.bfloat16, engine.endswith(engines.BFLOAT16), cache_enabled=False)
+    rounded = engine.endswith(engines.BFLOAT16)
+    return torch.autocast(engines.device_of(engine).type, torch.bfloat16, rounded, cache_enabled=False)
 
 
 def run(stage: Stage) -> None:
@@ -42,24 +48,27 @@ def run(stage: Stage) -> None:
 
 def train(stage: Stage) -> None:
     """`run`, with products as they are."""
-    features = torch.from_numpy(np.array(stage.inputs.array("features", "lr_trainval")))
-    labels = torch.from_numpy(np.array(stage.inputs.array("pseudo_labels", "labels")))
+    rows = stage.inputs.array("features", "lr_trainval")
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
-    net, batch_size = training_net(stage, features.shape[1])
+    net, batch_size = training_net(stage, rows.shape[1])
+    features, labels = (
+        net.arithmetic.take(torch.from_numpy(np.array(array)))
+        for array in (rows, stage.inputs.array("pseudo_labels", "labels"))
+    )
     drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
     if any(array is None for array in drawn):
         draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
     else:
         set_parameters(net, drawn)
     for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
-        stage.out.array(f"{name}_initial", tensor.numpy())
+        stage.out.array(f"{name}_initial", tensor.numpy(force=True))
     loss = np.empty(settings.max_iter, net.arithmetic.dtype_name)
     snapshots = stage.spec["transfer"]["snapshots"]
     solver = resumed(stage.out, net, settings, snapshots, loss) or SGDSolver(net, settings)
     left = range(solver.iteration, settings.max_iter)
-    rows = hdf5_batches(len(features), batch_size, solver.iteration)
+    batches = hdf5_batches(len(features), batch_size, solver.iteration)
     for i in progress(left, len(left), "iterations", "transfer"):
-        batch = next(rows)
+        batch = next(batches)
         loss[i] = solver.step(features[batch], labels[batch])
         if not np.isfinite(loss[i]):
             raise UserError(f"{stage.out.path}: the loss is {loss[i]} at iteration {i}: lower transfer.base_lr (SET=)")
@@ -70,7 +79,7 @@ def train(stage: Stage) -> None:
             stage.out.checkpoint({"loss": loss[: solver.iteration], **state_of(solver)})
     stage.out.array("loss", loss)
     for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
-        stage.out.array(name, tensor.detach().numpy())
+        stage.out.array(name, tensor.numpy(force=True))
     for start, end in segments(snapshots):
         forced = [stage.forced(f"snapshots/{start}/{name}") for name in STATE]
         names = [f"segments/{end}/{name}" for name in STATE]
@@ -107,7 +116,8 @@ def training_net(stage: Stage, dimension: int) -> tuple[CaffeNet, int]:
     if data.shuffle:
         raise UserError(f"{path}: shuffle: true cannot be followed: take it away")
     shapes = {"data": (data.batch_size, dimension), "label": (data.batch_size,)}
-    return CaffeNet(path, shapes, arithmetic_of(stage.variation)), data.batch_size
+    arithmetic = replace(arithmetic_of(stage.variation), device=engines.device_of(stage.engine))
+    return CaffeNet(path, shapes, arithmetic), data.batch_size
 
 
 def solver_from(net: CaffeNet, settings: Any, iteration: int, state: Sequence[np.ndarray]) -> "SGDSolver":
@@ -118,9 +128,9 @@ def solver_from(net: CaffeNet, settings: Any, iteration: int, state: Sequence[np
 
 
 def state_of(solver: "SGDSolver") -> dict[str, np.ndarray]:
-    """The weights and the momentum histories, in the order of `STATE`; not copies."""
-    tensors = [*(parameter.detach() for parameter in solver.parameters), *solver.history]
-    return {name: tensor.numpy() for name, tensor in zip(STATE, tensors, strict=True)}
+    """The weights and the momentum histories, in the order of `STATE`; no copies where they are on the CPU."""
+    tensors = [*solver.parameters, *solver.history]
+    return {name: tensor.numpy(force=True) for name, tensor in zip(STATE, tensors, strict=True)}
 
 
 def parameters_of(net: CaffeNet) -> list[Tensor]:

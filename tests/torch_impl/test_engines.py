@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from bench.measure import described_machine
 from experiment.artifacts import RunFolder
@@ -17,6 +18,7 @@ from tests.small_devkit import small_devkit
 from tests.small_run import OVERRIDES
 from torch_impl import engines
 from torch_impl.caffe_net import Arithmetic, CaffeNet
+from torch_impl.engine_torch import FoldedNet
 from torch_impl.folding import fold
 
 # Float32 against float64: a rounding is 6e-8 at most, and a few layers of sums give 1e-7 to 3e-7.
@@ -25,19 +27,19 @@ BFLOAT16 = 3e-2  # 8 bits of mantissa: a rounding is 4e-3 at most
 
 
 def has(name: str) -> bool:
-    """Whether an engine's runtime is installed."""
+    """Whether this machine can run an engine."""
     return not engines.missing(name)
 
 
 def engines_among(names: list[str]) -> list:
-    """Engines as parameters; those that are not installed are skipped, which says so."""
+    """Engines as parameters; those that this machine cannot run are skipped, which says so."""
     return [
-        pytest.param(name, marks=pytest.mark.skipif(not has(name), reason=f"{name} is not installed: .[fast]"))
+        pytest.param(name, marks=pytest.mark.skipif(not has(name), reason=f"{name} needs {engines.missing(name)}"))
         for name in names
     ]
 
 
-EXACT = engines_among(list(engines.ENGINES))
+EXACT = engines_among([*engines.ENGINES, engines.CUDA])
 ROUNDED = engines_among([name for name in engines.NAMES if name.endswith(engines.BFLOAT16)])
 INPUT = 'layer { name: "data" type: "Input" top: "data" input_param { shape { dim: 1 dim: 6 dim: %d dim: %d } } }\n'
 
@@ -238,6 +240,39 @@ def test_an_engine_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
     monkeypatch.setattr(engines, "is_installed", lambda package: False)
     with user_error("openvino and onnx", "pip install"):
         engines.choose("openvino-bfloat16")
+
+
+@pytest.mark.skipif(has("cuda"), reason="there is a GPU")
+@pytest.mark.parametrize("name", ["cuda", "cuda-bfloat16"])
+def test_without_a_gpu_its_engines_are_refused(name):
+    with user_error(name, "needs a GPU and a PyTorch that is built for it: another ENGINE="):
+        engines.choose(name)
+
+
+def test_a_gpu_that_is_there_is_taken_by_name_alone_and_told(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    assert engines.choose("cuda-bfloat16") == {
+        "engine": "cuda-bfloat16",
+        "gpu": "some GPU",
+        "cuda": str(torch.version.cuda),
+    }
+    assert engines.choose("auto")["engine"] in engines.ENGINES
+    assert engines.choose("cuda", "reference") == {"engine": "eager"}
+
+
+@pytest.mark.parametrize("name", ["cuda", "cuda-bfloat16"])
+def test_on_a_gpu_all_of_the_net_is_there_and_the_feature_comes_back(name, backbone, images):
+    """Without a GPU: fake tensors hold no values, and refuse to be computed with those of another device."""
+    exact = CaffeNet(backbone.path, arithmetic=Arithmetic(torch.float64))
+    exact.load(PROJECT / "embedded" / "backbone.caffemodel")
+    dtype = torch.bfloat16 if name.endswith(engines.BFLOAT16) else torch.float32
+    with torch.inference_mode(), FakeTensorMode(allow_non_fake_inputs=True):
+        net = FoldedNet(exact, "pool5", dtype, engines.device_of(name))
+        assert {blob.device.type for _, blobs in net.layers for blob in blobs} == {"cuda"}
+        assert net.compute({"data": images}).device.type == "cuda"
+        found = net.forward({"data": images}, ["pool5"])["pool5"]
+    assert (found.shape, found.dtype, found.device.type) == ((5, 512, 1, 1), torch.float32, "cpu")
 
 
 def test_a_module_without_its_distribution_is_not_installed():

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from compare.check import TOLERANCES, Judge, read_tolerances
 from compare.pair import Pair
@@ -215,10 +216,14 @@ def trained(folder: Path, caffe: CaffeResult, isolated: bool, variation: str = "
     return RunFolder(folder / "run")
 
 
-def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
+ENGINES = ["", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"))]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_stage_keeps_losses_snapshots_and_both_ends(engine, tmp_path, caffe):
     """The stage from Caffe's initial weights: what it leaves is what Caffe's solver had."""
     expected = caffe("two drops of the rate")
-    run = trained(tmp_path, expected, isolated=False)
+    run = trained(tmp_path, expected, isolated=False, engine=engine)
     np.testing.assert_allclose(
         run.array("transfer", "loss"), expected.array("per_iteration/loss"), rtol=TRAINED, atol=LOSS
     )
@@ -231,10 +236,11 @@ def test_stage_keeps_losses_snapshots_and_both_ends(tmp_path, caffe):
         assert relative_l2(found, expected.array(f"41/history/{blob}")) <= TRAINED
 
 
-def test_isolated_the_stage_goes_on_from_caffes_snapshots(tmp_path, caffe):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_isolated_the_stage_goes_on_from_caffes_snapshots(engine, tmp_path, caffe):
     """After the segment from 20 to 21, and from 21 to 41, it has what Caffe had, the rate's drop at 20 included."""
     expected = caffe("two drops of the rate")
-    run = trained(tmp_path, expected, isolated=True)
+    run = trained(tmp_path, expected, isolated=True, engine=engine)
     for output, blob in zip(transfer.PARAMETERS, BLOBS, strict=True):
         for end in (21, 41):
             for name, kind in ((output, "parameters"), (f"{output}_history", "history")):
@@ -314,8 +320,28 @@ def test_in_bfloat16_products_are_rounded_and_all_else_is_float32(isolated, tmp_
     assert (found != torch.tensor(found).bfloat16().float().numpy()).any()
 
 
-def test_an_engine_changes_the_training_only_where_it_rounds():
+def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
+    """Without a GPU: fake tensors refuse to be computed with those of another device."""
+    write_files(tmp_path, {"solver.prototxt": solver_text()})
+    texts = {"transfer_train.prototxt": TRAIN_NET}
+    stage = make_stage(tmp_path / "run", "transfer", {"transfer": SETTINGS}, prototxts=texts)
+    stage.engine = "cuda"
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        net, _ = transfer.training_net(stage, DIM)
+        net.set_parameters(INITIAL)
+        solver = SGDSolver(net, read_prototxt(tmp_path / "solver.prototxt", "SolverParameter"))
+        assert {tensor.device.type for tensor in (*solver.parameters, *solver.history)} == {"cuda"}
+        with torch.no_grad():  # PyTorch without CUDA cannot build a graph of its tensors
+            found = net.forward({"data": torch.from_numpy(ROWS[:3]), "label": torch.from_numpy(LABELS[:3])}, ["loss"])
+        assert found["loss"].device.type == "cuda"
+
+
+def test_an_engine_changes_the_training_only_where_it_rounds_or_is_a_gpus(monkeypatch):
     assert transfer.engine("folded-bfloat16", "") == {"engine": "folded-bfloat16"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    assert transfer.engine("cuda", "") == {"engine": "cuda", "gpu": "some GPU", "cuda": str(torch.version.cuda)}
+    assert transfer.engine("cuda", "reference") == {}
     assert transfer.engine("auto", "") == transfer.engine("eager", "") == {}
     assert transfer.engine("folded-bfloat16", "reference") == {}  # the float64 that others are judged by
 
