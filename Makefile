@@ -16,7 +16,7 @@ LIMIT ?=
 THREADS ?= 0
 #: ENGINE=NAME  what computes the port's features: auto (default: the fastest that is installed), openvino ... (README, Speed)
 ENGINE ?= auto
-#: SEEDS=N  draws of `make seeds`, `make controls` and `make sensitivity` (default: 5)
+#: SEEDS=N  draws of `make seeds`, `make controls`, `make sensitivity` and `make precision` (default: 5)
 SEEDS ?= 5
 #: NAME=voc2007|caltech101  the data set that `make data` gets
 NAME ?= voc2007
@@ -98,7 +98,7 @@ reads = $(foreach path,$(DEVKIT) $(WEIGHTS) $(MEAN),--read '$(abspath $(path))')
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the port starts from what the Caffe side drew
-.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench test lint format prototxt train-backbone results clean
+.PHONY: help setup container data weights devkit caffe-reproduce torch-reproduce compare compare-afresh compare-selftest seeds table1 grid figures render controls sensitivity ledger report stand-in bench precision test lint format prototxt train-backbone results clean
 
 help: ## list the commands and the variables
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -209,6 +209,9 @@ stand-in: $(VENV)/.ready ## draw stand-ins for VOC2007 and ResNet-101's weights,
 
 bench: $(VENV)/.ready ## time the port beside its peers into bench/results.json (WORKS="resnet101 ...", all by default)
 	$(PY) -m bench $(addprefix --only ,$(WORKS))
+
+precision: torch-reproduce ## what bfloat16 costs in mAP, over SEEDS draws (ENGINE=openvino; default: folded)
+	$(PY) -m bench.precision '$(RUN)' $(if $(filter-out auto,$(ENGINE)),--engine '$(ENGINE)') --seeds $(SEEDS) --threads $(THREADS)
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One

@@ -1,0 +1,150 @@
+"""What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--threads N]`.
+
+Runs the port by an engine and by the same engine in bfloat16, once a seed each, from the same draws and with
+RUN/torch's images, and prints by how much the mAPs differ. What is finished is not made again. Writes
+RUN/precision/precision.json.
+"""
+
+import argparse
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from scipy.stats import t
+
+from audit.beside import resolve_beside
+from audit.controls.runs import SEEDED
+from audit.decisions.variants import SEEDLESS
+from audit.measured import stamp
+from compare.bootstrap import SIGNIFICANCE
+from compare.end_to_end import LEAST_SEEDS, PERCENT
+from compare.report import ROW_NAMES
+from experiment.artifacts import RunFolder, write_json
+from experiment.errors import UserError, run_command
+from experiment.pipeline import main as run_stages
+from experiment.stages import ROWS
+from paper.text import markdown_table, number
+from torch_impl import engines
+from torch_impl.__main__ import MODULES, set_threads, versions
+from torch_impl.svm import sharing_baselines
+
+FOLDER = "precision"
+STAGES = (*SEEDLESS, *SEEDED, "metrics")
+MARGIN = 0.2  # percent of mAP: what bfloat16 may cost
+EXACT = [name for name in engines.NAMES if name + engines.BFLOAT16 in engines.NAMES]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What bfloat16 does to a row of Table 1, in percent of mAP.
+
+    exact, rounded : the mean mAP over the seeds. difference : their mean difference. deviation : of one seed's
+    difference. interval_90 : of the mean difference over seeds, by Student's t; both ends are the difference where no
+    seed has a part in it. verdict : "within" where the interval lies within `MARGIN` on both sides, "beyond" where it
+    lies beyond it on one, else "undecided".
+    """
+
+    row: str
+    exact: float
+    rounded: float
+    difference: float
+    deviation: float
+    interval_90: tuple[float, float]
+    verdict: str
+
+
+def cost(row: str, exact: Sequence[float], rounded: Sequence[float]) -> Cost:
+    """Of the mAPs in percent, a seed each, of the runs that compute exactly and in bfloat16.
+
+    The 90 % interval within the margin is what two one-sided tests of 5 % each ask for.
+    """
+    differences = [other - one for one, other in zip(exact, rounded, strict=True)]
+    mean = statistics.fmean(differences)
+    if len(set(differences)) == 1:
+        deviation = half = 0.0
+    else:
+        deviation = statistics.stdev(differences)
+        half = float(t.ppf(1 - SIGNIFICANCE, len(differences) - 1)) * deviation / len(differences) ** 0.5
+    low, high = mean - half, mean + half
+    if row == "ours" and len(differences) < LEAST_SEEDS:
+        verdict = "undecided"
+    elif low > -MARGIN and high < MARGIN:
+        verdict = "within"
+    else:
+        verdict = "beyond" if low > MARGIN or high < -MARGIN else "undecided"
+    return Cost(row, statistics.fmean(exact), statistics.fmean(rounded), mean, deviation, (low, high), verdict)
+
+
+def precision(root: Path, engine: str, seeds: int, threads: int = 0) -> list[Cost]:
+    """Bring the runs of both types up to date, seed by seed, and compare them; root : RUN, with a finished torch/.
+
+    Raises `UserError` where RUN/torch is not finished or an engine cannot be run.
+    """
+    base = RunFolder(root / "torch")
+    base.require_manifest("metrics")
+    pair = (engine, engine + engines.BFLOAT16)
+    for name in pair:
+        engines.choose(name)
+    source = stamp(base)
+    maps: dict[str, dict[str, list[float]]] = {name: {row: [] for row in ROWS} for name in pair}
+    with sharing_baselines():
+        for seed in range(1, seeds + 1):
+            print(f"{FOLDER}: seed {seed} of {seeds}", file=sys.stderr, flush=True)
+            for name in pair:
+                run = made(root, name, seed, threads)
+                for row, found in run.json("metrics", "metrics").items():
+                    maps[name][row].append(PERCENT * found["map_11point"])
+    costs = [cost(row, *(maps[name][row] for name in pair)) for row in ROWS]
+    told = {"engines": list(pair), "margin": MARGIN, "maps": maps, "costs": [asdict(one) for one in costs]}
+    write_json(root / FOLDER / f"{FOLDER}.json", {**source, **told})
+    return costs
+
+
+def made(root: Path, engine: str, seed: int, threads: int) -> RunFolder:
+    """The run by that engine that draws from that seed, brought up to date: RUN/precision/<engine>/<seed>/torch."""
+    first = root / FOLDER / engine / "1" / "torch"
+    run = resolve_beside(RunFolder(root / "torch"), root / FOLDER / engine / str(seed) / "torch", seed)
+    reuse = root / "torch" if seed == 1 else first  # what no seed touches is made for the first
+    options = ["--reuse", str(reuse), "--engine", engine, "--threads", str(threads)]
+    only = [word for stage in STAGES for word in ("--only", stage)]
+    run_stages("torch", MODULES, versions, [str(run.path), *options, *only], before=set_threads)
+    return run
+
+
+def table(costs: Sequence[Cost], engine: str, seeds: int) -> str:
+    """The costs in Markdown."""
+    head = ["mAP in %", engine, engine + engines.BFLOAT16, "difference", "deviation", "90 % interval", f"{MARGIN}?"]
+    rows = [
+        [
+            ROW_NAMES[one.row],
+            number(one.exact),
+            number(one.rounded),
+            number(one.difference, signed=True),
+            number(one.deviation),
+            "[{}, {}]".format(*(number(end, signed=True) for end in one.interval_90)),
+            one.verdict,
+        ]
+        for one in costs
+    ]
+    return f"{seeds} seeds\n\n{markdown_table(head, rows)}"
+
+
+def main() -> int:
+    """The command line; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m bench.precision", description=__doc__)
+    parser.add_argument("run", type=Path, help="a run's folder, with a finished torch/ in it")
+    parser.add_argument("--engine", default="folded", choices=EXACT, help="default: folded")
+    parser.add_argument("--seeds", type=int, default=LEAST_SEEDS, help=f"runs of each (default: {LEAST_SEEDS})")
+    parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
+    arguments = parser.parse_args()
+    if arguments.seeds < 1:
+        raise UserError("--seeds must be 1 or more")
+    costs = precision(arguments.run.absolute(), arguments.engine, arguments.seeds, arguments.threads)
+    print(table(costs, arguments.engine, arguments.seeds), end="")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)

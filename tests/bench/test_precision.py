@@ -1,0 +1,94 @@
+"""What bfloat16 costs: the verdicts against SciPy's tests, and the runs of a small data set."""
+
+import sys
+
+import numpy as np
+import pytest
+import scipy.stats
+
+from bench import precision
+from bench.precision import MARGIN, cost
+from experiment.artifacts import RunFolder, read_json
+from experiment.stages import ROWS
+from tests.conftest import user_error
+from tests.small_devkit import small_devkit
+from tests.small_run import small_run
+
+
+@pytest.mark.parametrize("mean", [-0.5, -0.15, 0.0, 0.12, 0.6])
+@pytest.mark.parametrize("n", [5, 12, 80])
+def test_within_is_what_two_one_sided_t_tests_say_and_beyond_what_one_says(mean, n):
+    random = np.random.default_rng(n)
+    exact = random.normal(70, 1, n)
+    rounded = exact + random.normal(mean, 0.4, n)
+    found = cost("ours", exact.tolist(), rounded.tolist())
+    above, below = (
+        scipy.stats.ttest_rel(rounded, exact + end, alternative=side).pvalue
+        for end, side in ((-MARGIN, "greater"), (MARGIN, "less"))
+    )
+    too_low, too_high = (
+        scipy.stats.ttest_rel(rounded, exact + end, alternative=side).pvalue
+        for end, side in ((-MARGIN, "less"), (MARGIN, "greater"))
+    )
+    within, beyond = max(above, below) < 0.05, min(too_low, too_high) < 0.05
+    assert found.verdict == ("within" if within else "beyond" if beyond else "undecided")
+    interval = scipy.stats.ttest_rel(rounded, exact).confidence_interval(0.9)
+    assert found.interval_90 == pytest.approx((interval.low, interval.high))
+    assert found.difference == pytest.approx((rounded - exact).mean())
+
+
+def test_few_seeds_decide_nothing_of_ours_and_the_baselines_need_none():
+    assert cost("ours", [50.0] * 4, [50.0] * 4).verdict == "undecided"
+    for off, verdict in ((0.1, "within"), (-0.1, "within"), (0.3, "beyond"), (-0.3, "beyond")):
+        found = cost("baseline_lr", [50.0], [50.0 + off])
+        assert (found.verdict, found.deviation) == (verdict, 0)
+        assert found.interval_90 == pytest.approx((off, off))
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """RUN with a finished torch/."""
+    folder = tmp_path_factory.mktemp("precision")
+    small_run(folder / "small" / "torch", small_devkit(folder))
+    return folder / "small"
+
+
+def test_both_types_run_from_the_same_draws_and_are_not_made_again(root, monkeypatch, capsys):
+    command = ["precision", str(root), "--seeds", "2"]
+    monkeypatch.setattr(sys, "argv", command)
+    assert precision.main() == 0
+    printed = capsys.readouterr()
+    content = read_json(root / "precision" / "precision.json")
+    for name in ("folded", "folded-bfloat16"):
+        for seed in (1, 2):
+            run = RunFolder(root / "precision" / name / str(seed) / "torch")
+            for stage in ("features", "transfer"):
+                engine = run.require_manifest(stage)["versions"].get("engine")
+                assert engine == (name if stage == "features" or name.endswith("bfloat16") else None)
+            assert run.spec["values"]["run"]["seed"] == seed
+            for row in ROWS:
+                expected = 100 * run.json("metrics", "metrics")[row]["map_11point"]
+                assert content["maps"][name][row][seed - 1] == expected
+    initial = [
+        RunFolder(root / "precision" / name / "2" / "torch").array("transfer", "fc1_weight_initial")
+        for name in ("folded", "folded-bfloat16")
+    ]
+    np.testing.assert_array_equal(*initial)
+    assert [one["row"] for one in content["costs"]] == list(ROWS)
+    assert precision.main() == 0
+    again = capsys.readouterr()
+    assert again.out == printed.out and "folded-bfloat16" in printed.out
+    assert read_json(root / "precision" / "precision.json") == content
+    assert "up to date" in again.err and " transfer ..." in printed.err and " transfer ..." not in again.err
+
+
+def test_a_run_that_is_not_finished_is_refused(tmp_path):
+    (tmp_path / "torch").mkdir()
+    with user_error(str(tmp_path / "torch")):
+        precision.precision(tmp_path, "folded", 1)
+
+
+def test_no_seed_is_refused(root, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["precision", str(root), "--seeds", "0"])
+    with user_error("--seeds"):
+        precision.main()
