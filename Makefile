@@ -14,7 +14,7 @@ SET ?=
 LIMIT ?=
 #: THREADS=N  CPU threads (default 0: all)
 THREADS ?= 0
-#: ENGINE=NAME  what computes the port's features: auto (default: the fastest that is installed), openvino ... (README, Speed)
+#: ENGINE=NAME  what computes the port's features, and on a GPU its training: auto (default: the fastest that is installed), openvino ... (README, Speed)
 ENGINE ?= auto
 #: SEEDS=N  draws of `make seeds`, `make controls`, `make sensitivity` and `make precision` (default: 5)
 SEEDS ?= 5
@@ -84,7 +84,9 @@ must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(
 $(call must,THREADS,[0-9]+,a whole number; 0 is all)
 $(call must,SEEDS,0*[1-9][0-9]*,a whole number above 0)
 $(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
-$(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded)(-bfloat16)?,one of auto openvino onnxruntime folded eager openvino-bfloat16 folded-bfloat16)
+$(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded|cuda)(-bfloat16)?,one of auto openvino onnxruntime folded eager cuda openvino-bfloat16 folded-bfloat16 cuda-bfloat16)
+# Before RUN/torch is made by it.
+$(if $(filter precision,$(MAKECMDGOALS)),$(call must,ENGINE,auto|openvino|folded|cuda,one that has a bfloat16: openvino folded cuda))
 $(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
 $(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
 $(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))

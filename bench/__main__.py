@@ -7,6 +7,7 @@ from types import ModuleType
 from bench import growth, jpeg_to_features, kmeans, resnet101, svms, training
 from bench.measure import ROUNDS, Bench, by_name, installed, table
 from experiment.errors import UserError, run_command
+from torch_impl import engines
 
 RESULTS = Path(__file__).with_name("results.json")
 PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "opencv-python", "libsvm-official", "openvino", "onnxruntime")
@@ -34,7 +35,9 @@ def main() -> int:
         raise UserError("--rounds must be a number above 0")
     if path is not None and not path.parent.is_dir():
         raise UserError(f"--json {path}: there is no folder {path.parent}")
-    bench = Bench(arguments.rounds, versions=installed(*PACKAGES))
+    gpu = {} if engines.missing(engines.CUDA) else engines.choose(engines.CUDA)
+    versions = installed(*PACKAGES) | {name: told for name, told in gpu.items() if name != "engine"}
+    bench = Bench(arguments.rounds, versions=versions)
     try:
         for module in by_name(WORKS, arguments.only):
             module.run(bench)

@@ -1,8 +1,8 @@
 """What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--threads N]`.
 
 Runs the port by an engine and by the same engine in bfloat16, once a seed each, from the same draws and with
-RUN/torch's images, and prints by how much the mAPs differ. What is finished is not made again. Writes
-RUN/precision/precision.json.
+RUN/torch's images, and prints by how much the mAPs differ on its test images. Choose N beforehand: going on until the
+verdict pleases makes it worth less. What is finished is not made again. Writes RUN/precision/precision.json.
 """
 
 import argparse
@@ -15,24 +15,20 @@ from pathlib import Path
 from scipy.stats import t
 
 from audit.beside import resolve_beside
-from audit.controls.runs import SEEDED
-from audit.decisions.variants import SEEDLESS
 from audit.measured import stamp
 from compare.bootstrap import SIGNIFICANCE
 from compare.end_to_end import LEAST_SEEDS, PERCENT
 from compare.report import ROW_NAMES
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
-from experiment.pipeline import main as run_stages
 from experiment.stages import ROWS
-from paper.text import markdown_table, number
+from paper.cells import make_stages
+from paper.text import NONE, markdown_table, number
 from torch_impl import engines
-from torch_impl.__main__ import MODULES, set_threads, versions
 from torch_impl.svm import sharing_baselines
 
 FOLDER = "precision"
-STAGES = (*SEEDLESS, *SEEDED, "metrics")
-MARGIN = 0.2  # percent of mAP: what bfloat16 may cost
+MARGIN = 0.2  # percent of mAP: what bfloat16 may cost; narrower than the margin between reproductions (D25)
 EXACT = [name for name in engines.NAMES if name + engines.BFLOAT16 in engines.NAMES]
 
 
@@ -41,17 +37,18 @@ class Cost:
     """What bfloat16 does to a row of Table 1, in percent of mAP.
 
     exact, rounded : the mean mAP over the seeds. difference : their mean difference. deviation : of one seed's
-    difference. interval_90 : of the mean difference over seeds, by Student's t; both ends are the difference where no
-    seed has a part in it. verdict : "within" where the interval lies within `MARGIN` on both sides, "beyond" where it
-    lies beyond it on one, else "undecided".
+    difference. interval_90 : of the mean difference over all seeds, by Student's t, on these test images. verdict :
+    "within" where it lies within `MARGIN` on both sides, "beyond" where it lies beyond it on one, else "undecided", as
+    it always is for Ours of fewer than `LEAST_SEEDS` seeds. No seed has a part in the baselines: there the interval is
+    the difference itself. One seed of Ours has neither deviation nor interval.
     """
 
     row: str
     exact: float
     rounded: float
     difference: float
-    deviation: float
-    interval_90: tuple[float, float]
+    deviation: float | None
+    interval_90: tuple[float, float] | None
     verdict: str
 
 
@@ -61,27 +58,30 @@ def cost(row: str, exact: Sequence[float], rounded: Sequence[float]) -> Cost:
     The 90 % interval within the margin is what two one-sided tests of 5 % each ask for.
     """
     differences = [other - one for one, other in zip(exact, rounded, strict=True)]
-    mean = statistics.fmean(differences)
-    if len(set(differences)) == 1:
-        deviation = half = 0.0
-    else:
+    n, mean = len(differences), statistics.fmean(differences)
+    deviation, interval, verdict = None, None, "undecided"
+    if row != "ours":
+        deviation, interval = 0.0, (mean, mean)
+    elif n > 1:
         deviation = statistics.stdev(differences)
-        half = float(t.ppf(1 - SIGNIFICANCE, len(differences) - 1)) * deviation / len(differences) ** 0.5
-    low, high = mean - half, mean + half
-    if row == "ours" and len(differences) < LEAST_SEEDS:
-        verdict = "undecided"
-    elif low > -MARGIN and high < MARGIN:
-        verdict = "within"
-    else:
-        verdict = "beyond" if low > MARGIN or high < -MARGIN else "undecided"
-    return Cost(row, statistics.fmean(exact), statistics.fmean(rounded), mean, deviation, (low, high), verdict)
+        half = float(t.ppf(1 - SIGNIFICANCE, n - 1)) * deviation / n**0.5
+        interval = (mean - half, mean + half)
+    if interval and (row != "ours" or n >= LEAST_SEEDS):
+        low, high = interval
+        if low > -MARGIN and high < MARGIN:
+            verdict = "within"
+        elif low > MARGIN or high < -MARGIN:
+            verdict = "beyond"
+    return Cost(row, statistics.fmean(exact), statistics.fmean(rounded), mean, deviation, interval, verdict)
 
 
 def precision(root: Path, engine: str, seeds: int, threads: int = 0) -> list[Cost]:
     """Bring the runs of both types up to date, seed by seed, and compare them; root : RUN, with a finished torch/.
 
-    Raises `UserError` where RUN/torch is not finished or an engine cannot be run.
+    Raises `UserError` where RUN/torch is not finished or an engine cannot be run in both types.
     """
+    if engine not in EXACT:
+        raise UserError(f"engine {engine} has no bfloat16: --engine can be {', '.join(EXACT)}")
     base = RunFolder(root / "torch")
     base.require_manifest("metrics")
     pair = (engine, engine + engines.BFLOAT16)
@@ -106,10 +106,8 @@ def made(root: Path, engine: str, seed: int, threads: int) -> RunFolder:
     """The run by that engine that draws from that seed, brought up to date: RUN/precision/<engine>/<seed>/torch."""
     first = root / FOLDER / engine / "1" / "torch"
     run = resolve_beside(RunFolder(root / "torch"), root / FOLDER / engine / str(seed) / "torch", seed)
-    reuse = root / "torch" if seed == 1 else first  # what no seed touches is made for the first
-    options = ["--reuse", str(reuse), "--engine", engine, "--threads", str(threads)]
-    only = [word for stage in STAGES for word in ("--only", stage)]
-    run_stages("torch", MODULES, versions, [str(run.path), *options, *only], before=set_threads)
+    # What no seed touches is made for the first.
+    make_stages(run, engine, threads, RunFolder(root / "torch" if seed == 1 else first))
     return run
 
 
@@ -123,19 +121,19 @@ def table(costs: Sequence[Cost], engine: str, seeds: int) -> str:
             number(one.rounded),
             number(one.difference, signed=True),
             number(one.deviation),
-            "[{}, {}]".format(*(number(end, signed=True) for end in one.interval_90)),
+            "[{}, {}]".format(*(number(end, signed=True) for end in one.interval_90)) if one.interval_90 else NONE,
             one.verdict,
         ]
         for one in costs
     ]
-    return f"{seeds} seeds\n\n{markdown_table(head, rows)}"
+    return f"{seeds} seed{'s' * (seeds > 1)}\n\n{markdown_table(head, rows)}"
 
 
 def main() -> int:
     """The command line; returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m bench.precision", description=__doc__)
     parser.add_argument("run", type=Path, help="a run's folder, with a finished torch/ in it")
-    parser.add_argument("--engine", default="folded", choices=EXACT, help="default: folded")
+    parser.add_argument("--engine", default="folded", help=f"{', '.join(EXACT)} (default: folded)")
     parser.add_argument("--seeds", type=int, default=LEAST_SEEDS, help=f"runs of each (default: {LEAST_SEEDS})")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args()

@@ -17,6 +17,7 @@ from torch_impl import engines
 from torch_impl.caffe_net import Arithmetic, CaffeNet
 from torch_impl.caffe_proto import write_caffemodel
 from torch_impl.net_io import to_input
+from torch_impl.products import unrounded
 from torch_impl.resnet101 import draw_parameters
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -65,7 +66,7 @@ def features(net: engines.Net, images: torch.Tensor) -> Run:
     """What computes the batch by a net of the port's interface."""
 
     def run() -> np.ndarray:
-        with torch.inference_mode():
+        with torch.inference_mode(), unrounded():
             found = net.forward({"data": images}, [BLOB])[BLOB].flatten(1)
         return (found.float() if found.dtype == torch.bfloat16 else found).numpy(force=True)
 

@@ -97,7 +97,7 @@ def up_to_date(
 ) -> bool:
     """Whether these stages of a resolved run are finished and made from what there is now, from its own draws.
 
-    Any engine may have made the features, in the version that is installed.
+    Any engine may have made the features and the training, in the version that is installed.
 
     versions : of what computes, as the pipeline was given them.
     """
@@ -128,10 +128,19 @@ def bring_up_to_date(one: Cell, reuse: RunFolder, threads: int) -> None:
     Each combination draws its own k-means start and first weights from the run's seed. Raises `UserError` where it
     cannot be trained.
     """
-    only = [word for stage in CELL_STAGES for word in ("--only", stage)]
     for blob, source in zip(BLOBS, (reuse, one.run(BLOBS[0])), strict=True):
-        options = ["--reuse", str(source.path), "--threads", str(threads), "--engine", engine_name(reuse), *only]
-        run_stages("torch", MODULES, versions, [str(one.run(blob).path), *options], before=set_threads)
+        make_stages(one.run(blob), engine_name(reuse), threads, source)
+
+
+def make_stages(
+    run: RunFolder, engine: str, threads: int, reuse: RunFolder | None = None, stages: Sequence[str] = CELL_STAGES
+) -> None:
+    """Run what is missing of a resolved run's stages by that engine, or take it over from `reuse` where that has the
+    same."""
+    taken = ["--reuse", str(reuse.path)] if reuse else []
+    only = [word for stage in stages for word in ("--only", stage)]
+    options = [*taken, "--threads", str(threads), "--engine", engine, *only]
+    run_stages("torch", MODULES, versions, [str(run.path), *options], before=set_threads)
 
 
 def source_of(one: Cell, finished: Iterable[Cell], base: RunFolder) -> RunFolder:

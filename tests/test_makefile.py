@@ -5,7 +5,9 @@ import subprocess
 
 import pytest
 
+from bench.precision import EXACT
 from tests.conftest import PROJECT
+from torch_impl import engines
 
 
 @pytest.fixture
@@ -38,6 +40,7 @@ def make(tmp_path):
         ("SCHEDULER=localhost", "tcp://host:8786"),
         ("SCHEDULER=tcp://host", "tcp://host:8786"),
         ("DEVKIT=my data", "has a blank in it"),
+        ("ENGINE=cuda:0", "one of auto "),
     ],
 )
 def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument, says):
@@ -50,6 +53,16 @@ def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument,
 )
 def test_a_right_value_is_taken(make, argument):
     assert "-m compare" in make("compare-afresh", argument)
+
+
+@pytest.mark.parametrize("engine", engines.NAMES)
+def test_every_engine_is_taken_and_those_without_a_bfloat16_have_no_cost_of_it(make, engine):
+    assert f"--engine '{engine}'" in make("torch-reproduce", f"ENGINE={engine}")
+    if engine in EXACT:
+        told = make("precision", f"ENGINE={engine}")
+        assert "-m bench.precision" in told and f"--engine '{engine}' --seeds" in told
+    elif engine != engines.AUTO:
+        assert "one that has a bfloat16: openvino folded cuda" in make("precision", f"ENGINE={engine}", status=2)
 
 
 @pytest.mark.parametrize(

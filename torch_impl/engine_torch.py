@@ -7,6 +7,7 @@ from torch import Tensor
 
 from torch_impl.caffe_net import LAYERS, CaffeNet
 from torch_impl.folding import fold
+from torch_impl.products import unrounded
 
 
 class FoldedNet:
@@ -28,9 +29,7 @@ class FoldedNet:
     def forward(self, inputs: Mapping[str, Tensor], wanted: Iterable[str]) -> dict[str, Tensor]:
         """The blob, which is all that can be `wanted`, float32 and on the CPU."""
         assert list(wanted) == [self.blob]
-        # On a GPU PyTorch would round what a convolution multiplies to 10 bits, and take a kernel that may add in
-        # another order the next time. (Products of matrices it leaves at float32 by itself.)
-        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+        with unrounded():
             return {self.blob: self.compute(inputs).float().cpu()}
 
     def compute(self, inputs: Mapping[str, Tensor]) -> Tensor:

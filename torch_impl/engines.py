@@ -5,6 +5,7 @@ its stage features and in that stage's key. One of a GPU, or of bfloat16, makes 
 """
 
 import importlib.metadata
+import os
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -53,15 +54,18 @@ def choose(asked: str, variation: str = "") -> dict[str, str]:
         asked = next(name for name in ENGINES if not missing(name))
     if lacking := missing(asked):
         install = "" if device_of(asked) != CPU else "`.venv/bin/pip install '.[fast]'`, or "
-        raise UserError(f"engine {asked} needs {' and '.join(lacking)}: {install}another ENGINE=")
+        raise UserError(f"engine {asked} needs {' and '.join(lacking)}: {install}pass another ENGINE=")
     if device_of(asked) != CPU:
-        return {"engine": asked, "gpu": torch.cuda.get_device_name(), "cuda": str(torch.version.cuda)}
+        gpu = torch.cuda.get_device_name(device_of(asked))
+        return {"engine": asked, "gpu": gpu, "cuda": str(torch.version.cuda)}
     return {"engine": asked, **{package: importlib.metadata.version(package) for package in needs(asked)}}
 
 
 def device_of(engine: str) -> torch.device:
-    """Where an engine computes."""
-    return torch.device(CUDA, 0) if engine.removesuffix(BFLOAT16) == CUDA else CPU
+    """Where an engine computes; under torchrun each process of a machine has the GPU of its number, in turn."""
+    if engine.removesuffix(BFLOAT16) != CUDA:
+        return CPU
+    return torch.device(CUDA, int(os.environ.get("LOCAL_RANK", 0)) % max(1, torch.cuda.device_count()))
 
 
 def is_installed(package: str) -> bool:

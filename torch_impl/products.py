@@ -5,6 +5,8 @@ a Zen 5, and 1.15 times on a Zen 4, whose AVX-512 does no more in a cycle (`make
 Intel processor they have not been compared.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -37,6 +39,23 @@ def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
         other = other.contiguous()  # it has only a slow way to read others
     # What torch.compile makes of F.linear; eager PyTorch has no other way there that does not copy the weights.
     return torch.ops.mkldnn._linear_pointwise(one, other, bias, "none", [], "")
+
+
+@contextmanager
+def unrounded() -> Iterator[None]:
+    """Within: a GPU multiplies what it is given, and takes kernels that add in the same order the next time.
+
+    PyTorch rounds the operands of float32 convolutions to TF32's 10 bits there, those of matrix products where it is
+    told so (NVIDIA's builds are), and partial sums of bfloat16's. Nothing of it concerns a CPU.
+    """
+    products = torch.backends.cuda.matmul
+    before = products.allow_tf32, products.allow_bf16_reduced_precision_reduction
+    products.allow_tf32 = products.allow_bf16_reduced_precision_reduction = False
+    try:
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
+            yield
+    finally:
+        products.allow_tf32, products.allow_bf16_reduced_precision_reduction = before
 
 
 def is_for_onednn(one: Tensor, other: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Stage transfer: train the two-layer network on LR features and pseudo-labels, with Caffe's SGD."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -17,6 +18,7 @@ from experiment.stages import segments
 from torch_impl import engines
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_prototxt
+from torch_impl.products import unrounded
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
@@ -32,12 +34,14 @@ def engine(asked: str, variation: str) -> dict[str, str]:
     return {"engine": named} if named.endswith(engines.BFLOAT16) else {}
 
 
-def products_by(engine: str) -> torch.autocast:
-    """Where matrix products are of operands rounded to bfloat16, if the engine is one of that type. Weights, momentum,
-    loss and update are float32's."""
-    # Without the cache, which would go on with the weights of before an update.
+@contextmanager
+def products_by(engine: str) -> Iterator[None]:
+    """Within: matrix products are of operands rounded to bfloat16, if the engine is one of that type, and else of what
+    they are given. Weights, momentum, loss and update are float32's."""
     rounded = engine.endswith(engines.BFLOAT16)
-    return torch.autocast(engines.device_of(engine).type, torch.bfloat16, rounded, cache_enabled=False)
+    # Without the cache, which would go on with the weights of before an update.
+    with unrounded(), torch.autocast(engines.device_of(engine).type, torch.bfloat16, rounded, cache_enabled=False):
+        yield
 
 
 def run(stage: Stage) -> None:

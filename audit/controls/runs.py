@@ -6,7 +6,7 @@ the port; only the stage pseudo_labels of the others is written here.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,9 @@ from audit.controls.features import permuted, uniform_labels
 from audit.decisions.variants import SEEDLESS
 from experiment.artifacts import RunFolder, sha256_array, sha256_json
 from experiment.errors import UserError
-from experiment.pipeline import main as run_stages
 from experiment.stage_writer import StageWriter
-from paper.cells import engine_name, up_to_date
-from torch_impl.__main__ import MODULES, set_threads, versions
+from paper.cells import engine_name, make_stages, up_to_date
+from torch_impl.__main__ import versions
 
 FOLDER = "controls"
 TRAINED = ("transfer", "transfer_features")
@@ -40,7 +39,7 @@ def ours(root: Path, seed: int, threads: int) -> RunFolder:
     if stands_for(made, RunFolder(root / "torch"), seed):
         return made
     run = prepared(root, "ours", seed, threads)
-    bring_up_to_date(run, SEEDED, threads)
+    make_stages(run, engine_name(run), threads, stages=SEEDED)
     return run
 
 
@@ -49,7 +48,7 @@ def mislabelled(root: Path, true: RunFolder, control: str, seed: int, threads: i
     labels = np.array(true.array("pseudo_labels", "labels"))
     run = prepared(root, control, seed, threads)
     write_labels(run, LABELS[control](labels, run.spec["values"]["clusters"]["k"], seed))
-    bring_up_to_date(run, TRAINED, threads)
+    make_stages(run, engine_name(run), threads, stages=TRAINED)
     return run
 
 
@@ -69,15 +68,8 @@ def prepared(root: Path, name: str, seed: int, threads: int) -> RunFolder:
     if not up_to_date(base, SEEDLESS):
         raise UserError(f"{base.path} is not what this program makes now: run `make torch-reproduce` first")
     run = resolve_beside(base, root / FOLDER / name / str(seed) / "torch", seed)
-    bring_up_to_date(run, SEEDLESS, threads, base)
+    make_stages(run, engine_name(base), threads, base, SEEDLESS)
     return run
-
-
-def bring_up_to_date(run: RunFolder, stages: Sequence[str], threads: int, reuse: RunFolder | None = None) -> None:
-    """Run what is missing of a resolved run's stages, or take it over from `reuse` where that has the same."""
-    only = [word for stage in stages for word in ("--only", stage)]
-    taken = ["--reuse", str(reuse.path), "--engine", engine_name(reuse)] if reuse else []
-    run_stages("torch", MODULES, versions, [str(run.path), *taken, "--threads", str(threads), *only], set_threads)
 
 
 def write_labels(run: RunFolder, labels: np.ndarray) -> None:

@@ -39,6 +39,9 @@ def test_within_is_what_two_one_sided_t_tests_say_and_beyond_what_one_says(mean,
 
 def test_few_seeds_decide_nothing_of_ours_and_the_baselines_need_none():
     assert cost("ours", [50.0] * 4, [50.0] * 4).verdict == "undecided"
+    alone = cost("ours", [50.0], [50.0])
+    assert (alone.verdict, alone.deviation, alone.interval_90) == ("undecided", None, None)
+    assert precision.table([alone], "folded", 1).count(" - |") == 2
     for off, verdict in ((0.1, "within"), (-0.1, "within"), (0.3, "beyond"), (-0.3, "beyond")):
         found = cost("baseline_lr", [50.0], [50.0 + off])
         assert (found.verdict, found.deviation) == (verdict, 0)
@@ -69,11 +72,14 @@ def test_both_types_run_from_the_same_draws_and_are_not_made_again(root, monkeyp
             for row in ROWS:
                 expected = 100 * run.json("metrics", "metrics")[row]["map_11point"]
                 assert content["maps"][name][row][seed - 1] == expected
-    initial = [
-        RunFolder(root / "precision" / name / "2" / "torch").array("transfer", "fc1_weight_initial")
-        for name in ("folded", "folded-bfloat16")
+    one, other = (RunFolder(root / "precision" / name / "2" / "torch") for name in ("folded", "folded-bfloat16"))
+    np.testing.assert_array_equal(*(run.array("transfer", "fc1_weight_initial") for run in (one, other)))
+    rows = [
+        np.abs(features[None] - run.array("clusters", "initial_centroids")[:, None]).sum(2).argmin(1)
+        for run in (one, other)
+        for features in [run.array("features", "lr_trainval")]
     ]
-    np.testing.assert_array_equal(*initial)
+    np.testing.assert_array_equal(*rows)  # the same photographs, whose features differ
     assert [one["row"] for one in content["costs"]] == list(ROWS)
     assert precision.main() == 0
     again = capsys.readouterr()
@@ -86,6 +92,11 @@ def test_a_run_that_is_not_finished_is_refused(tmp_path):
     (tmp_path / "torch").mkdir()
     with user_error(str(tmp_path / "torch")):
         precision.precision(tmp_path, "folded", 1)
+
+
+def test_an_engine_without_a_bfloat16_is_refused(root):
+    with user_error("engine eager has no bfloat16"):
+        precision.precision(root, "eager", 1)
 
 
 def test_no_seed_is_refused(root, monkeypatch):

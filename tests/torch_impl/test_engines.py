@@ -245,13 +245,13 @@ def test_an_engine_that_is_not_installed_is_named_with_the_remedy(monkeypatch):
 @pytest.mark.skipif(has("cuda"), reason="there is a GPU")
 @pytest.mark.parametrize("name", ["cuda", "cuda-bfloat16"])
 def test_without_a_gpu_its_engines_are_refused(name):
-    with user_error(name, "needs a GPU and a PyTorch that is built for it: another ENGINE="):
+    with user_error(name, "needs a GPU and a PyTorch that is built for it: pass another ENGINE="):
         engines.choose(name)
 
 
 def test_a_gpu_that_is_there_is_taken_by_name_alone_and_told(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "some GPU")
     assert engines.choose("cuda-bfloat16") == {
         "engine": "cuda-bfloat16",
         "gpu": "some GPU",

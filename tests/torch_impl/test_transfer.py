@@ -330,7 +330,9 @@ def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
         net, _ = transfer.training_net(stage, DIM)
         net.set_parameters(INITIAL)
         solver = SGDSolver(net, read_prototxt(tmp_path / "solver.prototxt", "SolverParameter"))
-        assert {tensor.device.type for tensor in (*solver.parameters, *solver.history)} == {"cuda"}
+        later = transfer.solver_from(net, solver.settings, 1, [*INITIAL["fc1"], *INITIAL["fc2"]] * 2)
+        for one in (solver, later):
+            assert {tensor.device.type for tensor in (*one.parameters, *one.history)} == {"cuda"}
         with torch.no_grad():  # PyTorch without CUDA cannot build a graph of its tensors
             found = net.forward({"data": torch.from_numpy(ROWS[:3]), "label": torch.from_numpy(LABELS[:3])}, ["loss"])
         assert found["loss"].device.type == "cuda"
@@ -339,7 +341,7 @@ def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
 def test_an_engine_changes_the_training_only_where_it_rounds_or_is_a_gpus(monkeypatch):
     assert transfer.engine("folded-bfloat16", "") == {"engine": "folded-bfloat16"}
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "some GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "some GPU")
     assert transfer.engine("cuda", "") == {"engine": "cuda", "gpu": "some GPU", "cuda": str(torch.version.cuda)}
     assert transfer.engine("cuda", "reference") == {}
     assert transfer.engine("auto", "") == transfer.engine("eager", "") == {}
