@@ -22,7 +22,7 @@ from experiment.errors import UserError
 from torch_impl import engines, transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
-from torch_impl.products import product
+from torch_impl.products import product, unrounded
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
@@ -132,18 +132,25 @@ def eager(
 
 
 def on_gpu(features: np.ndarray, labels: np.ndarray, first: list[np.ndarray], dtype: str) -> dict[str, Run]:
-    """The port and what a user of PyTorch would write, by name, and the products alone, all on the GPU."""
+    """The port and what a user of PyTorch would write, by name, and the products alone, all on the GPU and without its
+    ways to round more."""
     engine = engines.CUDA + ENDINGS[dtype]
     device = engines.device_of(engine)
     multiply = products(by_pytorch, getattr(torch, dtype), device)
+    users = eager(features, labels, first, dtype != "float32", device)
 
     def multiplied() -> None:
-        multiply()
-        torch.cuda.synchronize()
+        with unrounded():
+            multiply()
+            torch.cuda.synchronize()
+
+    def trained() -> float | None:
+        with unrounded():
+            return users()
 
     return {
         f"{PORT}, {engines.CUDA}": port(features, labels, first, engine=engine),
-        f"PyTorch eager, {engines.CUDA}": eager(features, labels, first, dtype != "float32", device),
+        f"PyTorch eager, {engines.CUDA}": trained,
         f"the products alone, {engines.CUDA}": multiplied,
     }
 

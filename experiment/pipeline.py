@@ -135,7 +135,7 @@ def main(
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     parser.set_defaults(engine="")
     if side == "torch":
-        told = "what computes the features, and the training on a GPU (default: the CPU's fastest that is installed)"
+        told = "what computes the features, and, on a GPU or in bfloat16, the training (default: the CPU's fastest)"
         parser.add_argument("--engine", default="auto", help=told)
     arguments = parser.parse_args(argv)
     if before is not None:

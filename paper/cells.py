@@ -97,7 +97,7 @@ def up_to_date(
 ) -> bool:
     """Whether these stages of a resolved run are finished and made from what there is now, from its own draws.
 
-    Any engine may have made the features and the training, in the version that is installed.
+    Any one engine may have made the features and the training, in the version that is installed.
 
     versions : of what computes, as the pipeline was given them.
     """

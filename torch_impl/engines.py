@@ -1,7 +1,8 @@
 """What computes the features: the port's own net, or a faster engine that gives the same to float32's rounding.
 
-An engine takes a net's layers with BatchNorm and Scale folded in (`folding`). Which one a run has is in the manifest of
-its stage features and in that stage's key. One of a GPU, or of bfloat16, makes the training, too.
+An engine, but for the port's own net, takes the layers with BatchNorm and Scale folded in (`folding`). Which one a run
+has is in the manifest of its stage features and in that stage's key. One of a GPU, or of bfloat16, makes the training,
+too.
 """
 
 import importlib.metadata

@@ -74,12 +74,14 @@ def test_both_types_run_from_the_same_draws_and_are_not_made_again(root, monkeyp
                 assert content["maps"][name][row][seed - 1] == expected
     one, other = (RunFolder(root / "precision" / name / "2" / "torch") for name in ("folded", "folded-bfloat16"))
     np.testing.assert_array_equal(*(run.array("transfer", "fc1_weight_initial") for run in (one, other)))
-    rows = [
-        np.abs(features[None] - run.array("clusters", "initial_centroids")[:, None]).sum(2).argmin(1)
-        for run in (one, other)
-        for features in [run.array("features", "lr_trainval")]
-    ]
-    np.testing.assert_array_equal(*rows)  # the same photographs, whose features differ
+    chosen = []
+    for run in (one, other):  # which photographs k-means starts from
+        apart = run.array("features", "hr_trainval")[None] - run.array("clusters", "initial_centroids")[:, None]
+        distances = np.abs(apart).sum(2)
+        assert not distances.min(1).any()
+        chosen.append(distances.argmin(1))
+    np.testing.assert_array_equal(*chosen)
+    assert (one.array("features", "hr_trainval") != other.array("features", "hr_trainval")).any()
     assert [one["row"] for one in content["costs"]] == list(ROWS)
     assert precision.main() == 0
     again = capsys.readouterr()

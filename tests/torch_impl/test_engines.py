@@ -261,6 +261,15 @@ def test_a_gpu_that_is_there_is_taken_by_name_alone_and_told(monkeypatch):
     assert engines.choose("cuda", "reference") == {"engine": "eager"}
 
 
+def test_processes_of_one_machine_take_its_gpus_in_turn(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert engines.device_of("cuda") == torch.device("cuda:0")
+    for rank, index in (("1", 1), ("2", 0)):
+        monkeypatch.setenv("LOCAL_RANK", rank)
+        assert engines.device_of("cuda-bfloat16") == torch.device("cuda", index)
+    assert engines.device_of("folded") == engines.device_of("auto") == torch.device("cpu")
+
+
 @pytest.mark.parametrize("name", ["cuda", "cuda-bfloat16"])
 def test_on_a_gpu_all_of_the_net_is_there_and_the_feature_comes_back(name, backbone, images):
     """Without a GPU: fake tensors hold no values, and refuse to be computed with those of another device."""

@@ -73,6 +73,26 @@ def test_without_onednn_pytorchs_own_product_is_taken(monkeypatch):
     assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
 
 
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_gpu_is_told_to_round_nothing_and_what_was_set_comes_back_after_a_failure(tf32):
+    """The settings alone: without a GPU nothing is multiplied by them."""
+    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def rounding() -> list[bool]:
+        return [matmul.allow_tf32, matmul.allow_bf16_reduced_precision_reduction, convolutions.allow_tf32]
+
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = tf32  # as NVIDIA's builds of PyTorch have it
+    try:
+        assert rounding() == [tf32, True, True] and not convolutions.deterministic
+        with pytest.raises(ZeroDivisionError), products.unrounded():
+            assert rounding() == [False, False, False] and convolutions.deterministic
+            _ = 1 / 0
+        assert rounding() == [tf32, True, True] and not convolutions.deterministic
+    finally:
+        matmul.allow_tf32 = before
+
+
 def test_inside_autocast_operands_are_rounded_to_its_type():
     *tensors, top = arrays(7, 300, 3)
     rounded = [tensor.detach().bfloat16().double().requires_grad_() for tensor in tensors]

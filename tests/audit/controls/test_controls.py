@@ -112,6 +112,15 @@ def test_ours_of_make_seeds_is_taken_and_another_seed_is_run_from_its_own_draws(
     assert len({w.tobytes() for w in weights}) == 3
 
 
+def test_what_is_trained_is_trained_by_the_engine_of_the_run(tmp_path):
+    path = tmp_path / "small" / "torch"
+    resolve("embedded", path, small_devkit(tmp_path), overrides=OVERRIDES)
+    run_stages("torch", MODULES, versions, [str(path), "--engine", "folded-bfloat16", *ONLY])
+    true = control_runs.ours(path.parent, 2, 0)
+    for run in (true, control_runs.mislabelled(path.parent, true, "permuted_labels", 2, 0)):
+        assert run.require_manifest("transfer")["versions"]["engine"] == "folded-bfloat16"
+
+
 def test_initial_weights_are_the_stages_own_and_give_its_networks_features(root):
     run = RunFolder(root / "seeds" / "1" / "torch")
     fc1, fc2 = (
