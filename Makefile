@@ -18,6 +18,8 @@ THREADS ?= 0
 ENGINE ?= auto
 #: SEEDS=N  draws of `make seeds`, `make controls`, `make sensitivity` and `make precision` (default: 5)
 SEEDS ?= 5
+#: OF=features|features-and-training  what `make precision` has in bfloat16 (default: both)
+OF ?=
 #: NAME=voc2007|caltech101  the data set that `make data` gets
 NAME ?= voc2007
 #: FROM=keras|matconvnet|torch FILE=FILE  what `make weights` converts, in place of downloading
@@ -87,6 +89,7 @@ $(call must,NAME,voc2007|caltech101,voc2007 or caltech101)
 $(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded|cuda)(-bfloat16)?,one of auto openvino onnxruntime folded eager cuda openvino-bfloat16 folded-bfloat16 cuda-bfloat16)
 # Before RUN/torch is made by it.
 $(if $(filter precision,$(MAKECMDGOALS)),$(call must,ENGINE,auto|openvino|folded|cuda,one that has a bfloat16: openvino folded cuda))
+$(if $(OF),$(call must,OF,features(-and-training)?,features or features-and-training))
 $(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
 $(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
 $(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
@@ -213,7 +216,7 @@ bench: $(VENV)/.ready ## time the port beside its peers into bench/results.json 
 	$(PY) -m bench $(addprefix --only ,$(WORKS))
 
 precision: torch-reproduce ## what bfloat16 costs in mAP, over SEEDS draws (ENGINE=openvino; default: folded)
-	$(PY) -m bench.precision '$(RUN)' $(if $(filter-out auto,$(ENGINE)),--engine '$(ENGINE)') --seeds $(SEEDS) --threads $(THREADS)
+	$(PY) -m bench.precision '$(RUN)' $(if $(filter-out auto,$(ENGINE)),--engine '$(ENGINE)') $(if $(OF),--of '$(OF)') --seeds $(SEEDS) --threads $(THREADS)
 
 # A small data set and training, on which mistakes are planted in the port. A batch of 32 of 80 rows wraps in the third
 # step; neighbouring snapshots make single steps of it and of the steps before and after each drop of the rate. One

@@ -1,8 +1,9 @@
-"""What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--threads N]`.
+"""What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--of features]`.
 
 Runs the port by an engine and by the same engine in bfloat16, once a seed each, from the same draws and with
-RUN/torch's images, and prints by how much the mAPs differ on its test images. Choose N beforehand: going on until the
-verdict pleases makes it worth less. What is finished is not made again. Writes RUN/precision/precision.json.
+RUN/torch's images, and prints by how much the mAPs differ on its test images: in bfloat16 are the features and the
+training, or the features alone. Choose N beforehand: going on until the verdict pleases makes it worth less. What is
+finished is not made again. Writes RUN/precision/<what is in bfloat16>.json.
 """
 
 import argparse
@@ -22,13 +23,14 @@ from compare.report import ROW_NAMES
 from experiment.artifacts import RunFolder, write_json
 from experiment.errors import UserError, run_command
 from experiment.stages import ROWS
-from paper.cells import make_stages
+from paper.cells import CELL_STAGES, make_stages
 from paper.text import NONE, markdown_table, number
 from torch_impl import engines
 from torch_impl.svm import sharing_baselines
 
 FOLDER = "precision"
 MARGIN = 0.2  # percent of mAP: what bfloat16 may cost; narrower than the margin between reproductions (D25)
+FEATURES, ALL = OF = ("features", "features-and-training")  # what is in bfloat16
 EXACT = [name for name in engines.NAMES if name + engines.BFLOAT16 in engines.NAMES]
 
 
@@ -75,8 +77,9 @@ def cost(row: str, exact: Sequence[float], rounded: Sequence[float]) -> Cost:
     return Cost(row, statistics.fmean(exact), statistics.fmean(rounded), mean, deviation, interval, verdict)
 
 
-def precision(root: Path, engine: str, seeds: int, threads: int = 0) -> list[Cost]:
-    """Bring the runs of both types up to date, seed by seed, and compare them; root : RUN, with a finished torch/.
+def precision(root: Path, engine: str, seeds: int, threads: int = 0, of: str = ALL) -> list[Cost]:
+    """Bring the runs of both types up to date, seed by seed, and compare them; root : RUN, with a finished torch/; of :
+    what is in bfloat16, one of `OF`.
 
     Raises `UserError` where RUN/torch is not finished or an engine cannot be run in both types.
     """
@@ -84,36 +87,41 @@ def precision(root: Path, engine: str, seeds: int, threads: int = 0) -> list[Cos
         raise UserError(f"engine {engine} has no bfloat16: --engine can be {', '.join(EXACT)}")
     base = RunFolder(root / "torch")
     base.require_manifest("metrics")
-    pair = (engine, engine + engines.BFLOAT16)
-    for name in pair:
+    rounded = engine + engines.BFLOAT16
+    pair = {engine: engine, rounded if of == ALL else f"{rounded}-{of}": rounded}  # folder to the features' engine
+    for name in pair.values():
         engines.choose(name)
     source = stamp(base)
     maps: dict[str, dict[str, list[float]]] = {name: {row: [] for row in ROWS} for name in pair}
     with sharing_baselines():
         for seed in range(1, seeds + 1):
             print(f"{FOLDER}: seed {seed} of {seeds}", file=sys.stderr, flush=True)
-            for name in pair:
-                run = made(root, name, seed, threads)
+            for name, of_features in pair.items():
+                run = made(root / FOLDER / name, seed, threads, of_features, of_features if of == ALL else engine)
                 for row, found in run.json("metrics", "metrics").items():
                     maps[name][row].append(PERCENT * found["map_11point"])
     costs = [cost(row, *(maps[name][row] for name in pair)) for row in ROWS]
-    told = {"engines": list(pair), "margin": MARGIN, "maps": maps, "costs": [asdict(one) for one in costs]}
-    write_json(root / FOLDER / f"{FOLDER}.json", {**source, **told})
+    told = {"of": of, "engines": [engine, rounded], "margin": MARGIN, "maps": maps}
+    write_json(root / FOLDER / f"{of}.json", {**source, **told, "costs": [asdict(one) for one in costs]})
     return costs
 
 
-def made(root: Path, engine: str, seed: int, threads: int) -> RunFolder:
-    """The run by that engine that draws from that seed, brought up to date: RUN/precision/<engine>/<seed>/torch."""
-    first = root / FOLDER / engine / "1" / "torch"
-    run = resolve_beside(RunFolder(root / "torch"), root / FOLDER / engine / str(seed) / "torch", seed)
-    # What no seed touches is made for the first.
-    make_stages(run, engine, threads, RunFolder(root / "torch" if seed == 1 else first))
+def made(folder: Path, seed: int, threads: int, of_features: str, of_training: str) -> RunFolder:
+    """The run by these engines that draws from that seed, brought up to date: <folder>/<seed>/torch, folder in
+    RUN/precision."""
+    base = RunFolder(folder.parent.parent / "torch")
+    run = resolve_beside(base, folder / str(seed) / "torch", seed)
+    reuse = base if seed == 1 else RunFolder(folder / "1" / "torch")  # what no seed touches is made for the first
+    trained = CELL_STAGES.index("transfer")
+    make_stages(run, of_features, threads, reuse, CELL_STAGES[:trained])
+    make_stages(run, of_training, threads, reuse, CELL_STAGES[trained:])
     return run
 
 
-def table(costs: Sequence[Cost], engine: str, seeds: int) -> str:
+def table(costs: Sequence[Cost], engine: str, seeds: int, of: str = ALL) -> str:
     """The costs in Markdown."""
-    head = ["mAP in %", engine, engine + engines.BFLOAT16, "difference", "deviation", "90 % interval", f"{MARGIN}?"]
+    other = f"{of.replace('-', ' ')} in bfloat16"
+    head = ["mAP in %", engine, other, "difference", "deviation", "90 % interval", f"{MARGIN}?"]
     rows = [
         [
             ROW_NAMES[one.row],
@@ -135,12 +143,14 @@ def main() -> int:
     parser.add_argument("run", type=Path, help="a run's folder, with a finished torch/ in it")
     parser.add_argument("--engine", default="folded", help=f"{', '.join(EXACT)} (default: folded)")
     parser.add_argument("--seeds", type=int, default=LEAST_SEEDS, help=f"runs of each (default: {LEAST_SEEDS})")
+    parser.add_argument("--of", choices=OF, default=ALL, help=f"what is in bfloat16 (default: {ALL})")
     parser.add_argument("--threads", type=int, default=0, help="CPU threads (default: all)")
     arguments = parser.parse_args()
     if arguments.seeds < 1:
         raise UserError("--seeds must be 1 or more")
-    costs = precision(arguments.run.absolute(), arguments.engine, arguments.seeds, arguments.threads)
-    print(table(costs, arguments.engine, arguments.seeds), end="")
+    root, engine, seeds, of = arguments.run.absolute(), arguments.engine, arguments.seeds, arguments.of
+    costs = precision(root, engine, seeds, arguments.threads, of)
+    print(table(costs, engine, seeds, of), end="")
     return 0
 
 

@@ -41,6 +41,7 @@ def make(tmp_path):
         ("SCHEDULER=tcp://host", "tcp://host:8786"),
         ("DEVKIT=my data", "has a blank in it"),
         ("ENGINE=cuda:0", "one of auto "),
+        ("OF=training", "features or features-and-training"),
     ],
 )
 def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument, says):
@@ -60,7 +61,8 @@ def test_every_engine_is_taken_and_those_without_a_bfloat16_have_no_cost_of_it(m
     assert f"--engine '{engine}'" in make("torch-reproduce", f"ENGINE={engine}")
     if engine in EXACT:
         told = make("precision", f"ENGINE={engine}")
-        assert "-m bench.precision" in told and f"--engine '{engine}' --seeds" in told
+        assert "-m bench.precision" in told and f"--engine '{engine}' " in told
+        assert "--of 'features' --seeds" in make("precision", f"ENGINE={engine}", "OF=features")
     elif engine != engines.AUTO:
         assert "one that has a bfloat16: openvino folded cuda" in make("precision", f"ENGINE={engine}", status=2)
 

@@ -56,23 +56,26 @@ def root(tmp_path_factory):
     return folder / "small"
 
 
-def test_both_types_run_from_the_same_draws_and_are_not_made_again(root, monkeypatch, capsys):
-    command = ["precision", str(root), "--seeds", "2"]
-    monkeypatch.setattr(sys, "argv", command)
+@pytest.mark.parametrize("of", precision.OF)
+def test_both_types_run_from_the_same_draws_and_are_not_made_again(of, root, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["precision", str(root), "--seeds", "2", "--of", of])
     assert precision.main() == 0
     printed = capsys.readouterr()
-    content = read_json(root / "precision" / "precision.json")
-    for name in ("folded", "folded-bfloat16"):
+    content = read_json(root / "precision" / f"{of}.json")
+    exact, rounded = "folded", "folded-bfloat16-features" if of == precision.FEATURES else "folded-bfloat16"
+    engines_of = {  # of the features and of the training
+        exact: ("folded", None),
+        rounded: ("folded-bfloat16", None if of == precision.FEATURES else "folded-bfloat16"),
+    }
+    for name, expected in engines_of.items():
         for seed in (1, 2):
             run = RunFolder(root / "precision" / name / str(seed) / "torch")
-            for stage in ("features", "transfer"):
-                engine = run.require_manifest(stage)["versions"].get("engine")
-                assert engine == (name if stage == "features" or name.endswith("bfloat16") else None)
+            made = (run.require_manifest(stage)["versions"].get("engine") for stage in ("features", "transfer"))
+            assert tuple(made) == expected
             assert run.spec["values"]["run"]["seed"] == seed
             for row in ROWS:
-                expected = 100 * run.json("metrics", "metrics")[row]["map_11point"]
-                assert content["maps"][name][row][seed - 1] == expected
-    one, other = (RunFolder(root / "precision" / name / "2" / "torch") for name in ("folded", "folded-bfloat16"))
+                assert content["maps"][name][row][seed - 1] == 100 * run.json("metrics", "metrics")[row]["map_11point"]
+    one, other = (RunFolder(root / "precision" / name / "2" / "torch") for name in (exact, rounded))
     np.testing.assert_array_equal(*(run.array("transfer", "fc1_weight_initial") for run in (one, other)))
     chosen = []
     for run in (one, other):  # which photographs k-means starts from
@@ -85,8 +88,8 @@ def test_both_types_run_from_the_same_draws_and_are_not_made_again(root, monkeyp
     assert [one["row"] for one in content["costs"]] == list(ROWS)
     assert precision.main() == 0
     again = capsys.readouterr()
-    assert again.out == printed.out and "folded-bfloat16" in printed.out
-    assert read_json(root / "precision" / "precision.json") == content
+    assert again.out == printed.out and f"{of.replace('-', ' ')} in bfloat16" in printed.out
+    assert read_json(root / "precision" / f"{of}.json") == content
     assert "up to date" in again.err and " transfer ..." in printed.err and " transfer ..." not in again.err
 
 
