@@ -291,6 +291,7 @@ def softmax(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
 def softmax_with_loss(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     """Caffe's SoftmaxWithLoss of scores (n, c) and labels (n,): a scalar, the mean over the rows."""
     scores, labels = bottoms
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 inside `torch.autocast`
     log_probability = torch.log_softmax(scores, 1).gather(1, labels.long().view(-1, 1)).squeeze(1)
     # D11: Caffe clamps the probability at FLT_MIN before the log, and its gradient ignores the clamp. The difference
     # below is 0 and carries the gradient.

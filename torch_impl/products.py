@@ -21,11 +21,11 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
 
     float32 on a CPU goes to oneDNN, all else where PyTorch takes it. Inside `torch.autocast` the operands are rounded
-    to its type, and the top is of the rows' type all the same.
+    to its type, which the top has then, too.
     """
-    if rows.device.type != "meta" and torch.is_autocast_enabled(rows.device.type):
-        return F.linear(rows, weight, bias).to(rows.dtype)
-    return Linear.apply(rows, weight, bias) if is_for_onednn(rows, weight) else F.linear(rows, weight, bias)
+    if is_for_onednn(rows, weight) and not torch.is_autocast_enabled("cpu"):
+        return Linear.apply(rows, weight, bias)
+    return F.linear(rows, weight, bias)
 
 
 def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -70,8 +70,8 @@ class Linear(torch.autograd.Function):
     def forward(context: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The top."""
         context.save_for_backward(rows, weight)
-        # oneDNN sums up all D products at a stretch. Other libraries, Caffe's OpenBLAS too, do it in parts, which
-        # rounds less: of 2,048 products half as much.
+        # oneDNN adds up to 1,024 products in a row and rounds each sum. Other libraries, Caffe's OpenBLAS too, do it in
+        # smaller parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
         parts = zip(rows.split(PART, 1), weight.split(PART, 1), strict=True)
         top = product(*next(parts), bias)
         for part in parts:

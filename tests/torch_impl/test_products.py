@@ -99,10 +99,10 @@ def test_inside_autocast_operands_are_rounded_to_its_type():
     expected = F.linear(*rounded)
     with torch.autocast("cpu", torch.bfloat16):
         found = linear(*tensors)
-    assert found.dtype == torch.float32
+    assert found.dtype == torch.bfloat16
     assert apart(found, F.linear(*[tensor.double() for tensor in tensors])) > 1e-4
     assert apart(found, expected) <= 2**-8  # the sum itself is rounded once
-    gradients = torch.autograd.grad(found, tensors, top)
+    gradients = torch.autograd.grad(found, tensors, top.bfloat16())
     exact = torch.autograd.grad(expected, rounded, top.bfloat16().double())
     for one, other in zip(gradients, exact, strict=True):
         assert one.dtype == torch.float32 and apart(one, other) <= 2**-8
