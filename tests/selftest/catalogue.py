@@ -269,15 +269,16 @@ MISTAKES = [
     Entry(
         "PyTorch's momentum",
         TRANSFER,
-        "self.history[i].mul_(self.settings.momentum)",
-        "self.history[i].mul_(self.settings.momentum * (1 if self.iteration % self.settings.stepsize else 0.1))",
+        "momentum=self.settings.momentum or 1.0,",
+        "momentum=self.settings.momentum * (1 if self.iteration % self.settings.stepsize else 0.1),",
         "transfer segments/141/fc1_weight",
     ),
     Entry(
         "Nesterov's momentum",
         TRANSFER,
-        "parameter.sub_(self.history[i])",
-        "parameter.sub_(self.history[i] * self.settings.momentum + decayed * rate)",
+        "self.iteration += 1",
+        "[w.data.add_(v * (1 - self.settings.momentum) - (g + self.settings.weight_decay * (w.data + v)) * rate)"
+        " for w, v, g in zip(self.parameters, self.history, gradients)]; self.iteration += 1",
         "transfer segments/2/fc1_weight",
     ),
     # A bias begins at 0 and after a step is rate times gradient: without decay it errs by rate x decay = 5e-6 of
@@ -437,12 +438,7 @@ HARMLESS = [
     ),
     Entry("7 pseudo-labels at once", LABELS, "ROWS_AT_ONCE = 256", "ROWS_AT_ONCE = 7"),
     Entry("own initial weights", TRANSFER, draws=False),
-    Entry(
-        "decay added in a new array",
-        TRANSFER,
-        "decayed = gradient.add_(parameter, alpha=",
-        "decayed = gradient.add(parameter, alpha=",
-    ),
+    Entry("update in four passes", TRANSFER, "fused=True,", "fused=False,"),
     Entry("7 rows transferred at once", TRANSFERRED, "ROWS_AT_ONCE = 1000", "ROWS_AT_ONCE = 7"),
     # Of the labels -1 and 1 LIBSVM itself makes 1 the first, whichever comes first in the data (svm_group_classes).
     Entry("order of LIBSVM's labels ignored", SVM, "sign = float(model.get_labels()[0])", "sign = 1.0"),
