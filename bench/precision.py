@@ -1,9 +1,9 @@
-"""What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--of features]`.
+"""What bfloat16 costs in mAP: `python -m bench.precision RUN [--engine folded] [--seeds N] [--of features] ...`.
 
 Runs the port by an engine and by the same engine in bfloat16, once a seed each, from the same draws and with
 RUN/torch's images, and prints by how much the mAPs differ on its test images: in bfloat16 are the features and the
 training, or the features alone. Choose N beforehand: going on until the verdict pleases makes it worth less. What is
-finished is not made again. Writes RUN/precision/<what is in bfloat16>.json.
+finished is not made again by the same command. Writes RUN/precision/<what is in bfloat16>.json.
 """
 
 import argparse
@@ -88,28 +88,28 @@ def precision(root: Path, engine: str, seeds: int, threads: int = 0, of: str = A
     base = RunFolder(root / "torch")
     base.require_manifest("metrics")
     rounded = engine + engines.BFLOAT16
-    pair = {engine: engine, rounded if of == ALL else f"{rounded}-{of}": rounded}  # folder to the features' engine
-    for name in pair.values():
+    pair = (engine, rounded)
+    for name in pair:
         engines.choose(name)
     source = stamp(base)
     maps: dict[str, dict[str, list[float]]] = {name: {row: [] for row in ROWS} for name in pair}
     with sharing_baselines():
         for seed in range(1, seeds + 1):
             print(f"{FOLDER}: seed {seed} of {seeds}", file=sys.stderr, flush=True)
-            for name, of_features in pair.items():
-                run = made(root / FOLDER / name, seed, threads, of_features, of_features if of == ALL else engine)
+            for name in pair:
+                run = made(root, seed, threads, name, name if of == ALL else engine)
                 for row, found in run.json("metrics", "metrics").items():
                     maps[name][row].append(PERCENT * found["map_11point"])
     costs = [cost(row, *(maps[name][row] for name in pair)) for row in ROWS]
-    told = {"of": of, "engines": [engine, rounded], "margin": MARGIN, "maps": maps}
+    told = {"of": of, "engines": list(pair), "margin": MARGIN, "maps": maps}
     write_json(root / FOLDER / f"{of}.json", {**source, **told, "costs": [asdict(one) for one in costs]})
     return costs
 
 
-def made(folder: Path, seed: int, threads: int, of_features: str, of_training: str) -> RunFolder:
-    """The run by these engines that draws from that seed, brought up to date: <folder>/<seed>/torch, folder in
-    RUN/precision."""
-    base = RunFolder(folder.parent.parent / "torch")
+def made(root: Path, seed: int, threads: int, of_features: str, of_training: str) -> RunFolder:
+    """The run by these engines that draws from that seed, brought up to date: RUN/precision/<engine>/<seed>/torch."""
+    base = RunFolder(root / "torch")
+    folder = root / FOLDER / (of_features if of_training == of_features else f"{of_features}-{FEATURES}")
     run = resolve_beside(base, folder / str(seed) / "torch", seed)
     reuse = base if seed == 1 else RunFolder(folder / "1" / "torch")  # what no seed touches is made for the first
     trained = CELL_STAGES.index("transfer")

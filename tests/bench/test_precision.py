@@ -63,18 +63,21 @@ def test_both_types_run_from_the_same_draws_and_are_not_made_again(of, root, mon
     printed = capsys.readouterr()
     content = read_json(root / "precision" / f"{of}.json")
     exact, rounded = "folded", "folded-bfloat16-features" if of == precision.FEATURES else "folded-bfloat16"
-    engines_of = {  # of the features and of the training
+    engines_of = {  # of the features and of the training, by folder
         exact: ("folded", None),
         rounded: ("folded-bfloat16", None if of == precision.FEATURES else "folded-bfloat16"),
     }
-    for name, expected in engines_of.items():
+    for folder, expected in engines_of.items():
         for seed in (1, 2):
-            run = RunFolder(root / "precision" / name / str(seed) / "torch")
+            run = RunFolder(root / "precision" / folder / str(seed) / "torch")
             made = (run.require_manifest(stage)["versions"].get("engine") for stage in ("features", "transfer"))
             assert tuple(made) == expected
             assert run.spec["values"]["run"]["seed"] == seed
             for row in ROWS:
-                assert content["maps"][name][row][seed - 1] == 100 * run.json("metrics", "metrics")[row]["map_11point"]
+                assert (
+                    content["maps"][expected[0]][row][seed - 1]
+                    == 100 * run.json("metrics", "metrics")[row]["map_11point"]
+                )
     one, other = (RunFolder(root / "precision" / name / "2" / "torch") for name in (exact, rounded))
     np.testing.assert_array_equal(*(run.array("transfer", "fc1_weight_initial") for run in (one, other)))
     chosen = []

@@ -2,6 +2,8 @@
 
 import io
 import itertools
+import platform
+import resource
 from pathlib import Path
 
 import h5py
@@ -317,7 +319,24 @@ def test_in_bfloat16_products_are_rounded_and_all_else_is_float32(isolated, tmp_
         found = run.array("transfer", f"{folder}/{output}")
         assert found.dtype == np.float32
         assert 10 * TRAINED < relative_l2(found, expected.array(f"41/parameters/{blob}")) < 0.02
-    assert (found != torch.tensor(found).bfloat16().float().numpy()).any()
+    for name in (output, "loss"):
+        found = run.array("transfer", name)
+        assert found.dtype == np.float32 and (found != torch.tensor(found).bfloat16().float().numpy()).any()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only the GNU C library is told to keep memory")
+def test_memory_is_kept_within_and_given_back_behind():
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    size = 2**26
+    before = resident()
+    with transfer.memory_kept():
+        torch.ones(size // 4)
+        assert resident() - before > 0.8 * size
+    assert resident() - before < 0.2 * size
+    torch.ones(size // 4)
+    assert resident() - before < 0.2 * size
 
 
 def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
