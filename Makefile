@@ -91,6 +91,7 @@ $(call must,ENGINE,auto|eager|onnxruntime|(openvino|folded|cuda)(-bfloat16)?,one
 $(if $(filter precision,$(MAKECMDGOALS)),$(call must,ENGINE,auto|openvino|folded|cuda,one that has a bfloat16: openvino folded cuda))
 $(if $(OF),$(call must,OF,features(-and-training)?,features or features-and-training))
 $(if $(LIMIT),$(call must,LIMIT,0*[1-9][0-9]*,a number of images above 0))
+$(foreach n,N1 N2,$(if $($(n)),$(call must,$(n),( *[1-9][0-9]* *)+,numbers above 0 with blanks between them)))
 $(if $(FROM),$(call must,FROM,keras|matconvnet|torch,one of keras matconvnet torch))
 $(if $(SCHEDULER),$(call must,SCHEDULER,[a-z]+://[^/[:space:]]+:[0-9]+,an address such as tcp://host:8786))
 # $(1): a target, $(2): the variable that it needs, $(3): what that is.

@@ -151,7 +151,7 @@ def find_weights(weights: Path | None, backbone: dict[str, Any], profile: str) -
         remedy = f"leave WEIGHTS out for {backbone['weights_file']}" if backbone["weights_file"] else HOW_TO_GET_WEIGHTS
         raise UserError(f"WEIGHTS={path} is not a file: {remedy}")
     digest = sha256_file(path)
-    if digest != backbone["weights_sha256"]:
+    if digest != backbone["weights_sha256"].lower():
         raise UserError(
             f"{path} has sha256 {digest}, not the specification's {backbone['weights_sha256']}: "
             f"get the right file, or say that it is meant with SET=backbone.weights_sha256={digest}"

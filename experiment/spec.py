@@ -136,7 +136,10 @@ def is_item(item: Any, kind: type | tuple[type, ...]) -> bool:
 
 
 def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], text: str) -> None:
-    """Apply one `section.key=value` (the value as in TOML; a bare word is a string) to values and sources."""
+    """Apply one `section.key=value` to values and sources.
+
+    The value is as in TOML; a bare word is a string, and so is whatever is given to a key that holds one.
+    """
     match = re.fullmatch(r"([a-z0-9_]+\.[a-z0-9_]+)=(.+)", text)
     if match is None:
         raise UserError(f"SET={text} is not of the form section.key=value, as in SET=transfer.n1=256")
@@ -146,8 +149,11 @@ def apply_override(values: dict[str, dict[str, Any]], sources: dict[str, str], t
     except tomllib.TOMLDecodeError:
         value = literal
     section, _, key = name.partition(".")
-    if SCHEMA.get(section, {}).get(key) is float and type(value) is int:
+    kind = SCHEMA.get(section, {}).get(key)
+    if kind is float and type(value) is int:
         value = float(value)
+    if kind is str and type(value) is not str:
+        value = literal
     if ITEMS.get(name) is float and isinstance(value, list):
         value = [float(item) if type(item) is int else item for item in value]
     check_value(name, value, f"SET={text}")

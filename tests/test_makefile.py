@@ -42,6 +42,8 @@ def make(tmp_path):
         ("DEVKIT=my data", "has a blank in it"),
         ("ENGINE=cuda:0", "one of auto "),
         ("OF=training", "features or features-and-training"),
+        ("N1=256x", "numbers above 0"),
+        ("N2=20 0", "numbers above 0"),
     ],
 )
 def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument, says):
@@ -50,7 +52,17 @@ def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument,
 
 
 @pytest.mark.parametrize(
-    "argument", ["THREADS=4", "SEEDS=010", "LIMIT=500", "FROM=torch", "SCHEDULER=tls://10.0.0.1:8786", "RUN=/r"]
+    "argument",
+    [
+        "THREADS=4",
+        "SEEDS=010",
+        "LIMIT=500",
+        "FROM=torch",
+        "SCHEDULER=tls://10.0.0.1:8786",
+        "RUN=/r",
+        "N1=256  512",
+        "N2=20",
+    ],
 )
 def test_a_right_value_is_taken(make, argument):
     assert "-m compare" in make("compare-afresh", argument)

@@ -56,6 +56,14 @@ def test_a_run_is_resolved_the_same_to_the_byte_each_time(tmp_path, devkit, weig
     assert contents(run) == first
 
 
+def test_a_sum_in_capitals_is_the_same_and_one_of_digits_alone_is_no_number(tmp_path, devkit, weights, meant):
+    name, _, digest = meant.partition("=")
+    run = tmp_path / "run"
+    assert resolve("paper", run, devkit, weights, overrides=(f"{name}={digest.upper()}",))["external"]["weights"]
+    with pytest.raises(UserError, match=f"SET=backbone.weights_sha256={digest}"):
+        resolve("paper", run, devkit, weights, overrides=(f"{name}=1234",))
+
+
 def test_the_spec_records_the_hash_of_all_that_it_names(tmp_path, devkit, weights, meant):
     spec = resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant, "svm.c=2"))
     assert spec["sha256"] == sha256_json(spec["values"])
