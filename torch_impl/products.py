@@ -28,17 +28,17 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return F.linear(rows, weight, bias)
 
 
-def product(one: Tensor, other: Tensor, bias: Tensor | None = None) -> Tensor:
-    """one @ other.T + bias, without gradients: (m, k), (n, k) and (n,) or None, to (m, n).
+def product(one: Tensor, other: Tensor) -> Tensor:
+    """one @ other.T, without gradients: (m, k) and (n, k) to (m, n).
 
     A sum of D products in float32 has up to twice the error of `linear`'s.
     """
     if not is_for_onednn(one, other):
-        return F.linear(one, other, bias)
+        return F.linear(one, other)
     if not (other.is_contiguous() or other.T.is_contiguous()):
         other = other.contiguous()  # it has only a slow way to read others
     # What torch.compile makes of F.linear; eager PyTorch has no other way there that does not copy the weights.
-    return torch.ops.mkldnn._linear_pointwise(one, other, bias, "none", [], "")
+    return torch.ops.mkldnn._linear_pointwise(one, other, None, "none", [], "")
 
 
 @contextmanager
@@ -72,11 +72,16 @@ class Linear(torch.autograd.Function):
         context.save_for_backward(rows, weight)
         # oneDNN adds up to 1,024 products in a row and rounds each sum. Other libraries, Caffe's OpenBLAS too, do it in
         # smaller parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
-        parts = zip(rows.split(PART, 1), weight.split(PART, 1), strict=True)
-        top = product(*next(parts), bias)
+        #
+        # The top lies transposed in memory, and so does its gradient then: `backward` would otherwise have to copy that
+        # for the weight's gradient.
+        parts = zip(weight.split(PART, 1), rows.split(PART, 1), strict=True)
+        top = product(*next(parts))
         for part in parts:
             top += product(*part)
-        return top
+        if bias is not None:
+            top += bias[:, None]
+        return top.T
 
     @staticmethod
     def backward(context: Any, *tops: Tensor) -> tuple[Tensor | None, ...]:
@@ -85,7 +90,7 @@ class Linear(torch.autograd.Function):
         (top,) = tops
         of_rows, of_weight, of_bias = context.needs_input_grad
         return (
-            product(top, weight.T) if of_rows else None,
+            product(weight.T, top).T if of_rows else None,
             product(top.T, rows.T) if of_weight else None,
             top.sum(0) if of_bias else None,
         )

@@ -47,6 +47,14 @@ def test_only_the_gradients_that_are_needed_are_computed(monkeypatch):
     assert len(made) == 2
 
 
+def test_a_layers_top_and_its_bottoms_gradient_lie_transposed():
+    """As the layers above and below want them: `backward` copies the top's gradient where it lies otherwise."""
+    rows, weight, bias, top = arrays(7, 5, 3)
+    found = linear(rows, weight, bias)
+    of_rows, of_weight = torch.autograd.grad(found, [rows, weight], top)
+    assert found.T.is_contiguous() and of_rows.T.is_contiguous() and of_weight.is_contiguous()
+
+
 @pytest.mark.parametrize("d", [512, 2048, 4096])
 def test_sums_of_many_products_round_no_more_than_pytorchs(d):
     """Caffe's OpenBLAS and PyTorch's MKL sum up in parts; in one go the error is twice theirs."""
