@@ -22,13 +22,14 @@ from experiment.errors import UserError
 from torch_impl import engines, transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
-from torch_impl.products import product, unrounded
+from torch_impl.products import linear, product, unrounded
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
 BATCH, N1, N2 = 1000, 4096, 100
 ENDINGS = {"float32": "", "bfloat16": engines.BFLOAT16}  # type to the ending of the engines that train so
 
+Multiply = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 Run = Callable[[], float | None]  # makes an iteration and gives the loss before it
 
 
@@ -61,6 +62,7 @@ def run(bench: Bench) -> None:
             for step in of_type.values():
                 step()
         runs["float32"]["the products alone, oneDNN"] = products(product)
+        runs["float32"]["the products alone, oneDNN, forward in parts"] = products(product, forward=in_parts)
         runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
         runs["bfloat16"]["the products alone"] = products(by_pytorch, torch.bfloat16)
         for dtype, of_type in runs.items():
@@ -175,17 +177,30 @@ def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return one @ other.T
 
 
+def in_parts(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """one @ other.T with sums as the port makes them where the comparison looks for their rounding."""
+    return linear(other, one, None).T
+
+
 def products(
-    multiply: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    multiply: Multiply,
     dtype: torch.dtype = torch.float32,
     device: torch.device = engines.CPU,
+    forward: Multiply | None = None,
 ) -> Run:
-    """The five products of an iteration, each of one matrix and another's transpose, and nothing else."""
-    data, hidden, scores = (torch.rand(BATCH, width).to(device, dtype) for width in (DIMENSION, N1, N2))
-    fc1, fc2 = (torch.rand(*shape).to(device, dtype) for shape in ((N1, DIMENSION), (N2, N1)))
+    """The five products of an iteration, each of one matrix and another's transpose, and nothing else; the layers' own
+    two by `forward` where it is given.
+
+    What the hidden layer gives lies transposed, so that none of the great matrices has to be copied.
+    """
+    forward = forward or multiply
+    shapes = (BATCH, DIMENSION), (N1, BATCH), (BATCH, N2), (N1, DIMENSION), (N2, N1)
+    data, hidden, scores, fc1, fc2 = (torch.rand(*shape).to(device, dtype) for shape in shapes)
 
     def step() -> None:
-        for one, other in ((data, fc1), (hidden, fc2), (scores, fc2.T), (scores.T, hidden.T), (hidden.T, data.T)):
+        for one, other in ((fc1, data), (fc2, hidden.T)):
+            forward(one, other)
+        for one, other in ((fc2.T, scores), (scores.T, hidden), (hidden, data.T)):
             multiply(one, other)
 
     return step
