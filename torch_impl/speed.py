@@ -62,5 +62,5 @@ def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, An
     solver = transfer.SGDSolver(net, read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter"))
     rows = net.arithmetic.take(torch.from_numpy(random.normal(size=shapes["data"])))
     labels = torch.from_numpy(random.integers(0, settings["n2"], settings["batch_size"]))
-    with transfer.products_by(engine):
+    with transfer.products_by(engine), transfer.memory_kept():  # as the stage has it
         return once(lambda: solver.step(rows, labels))
