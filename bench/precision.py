@@ -107,7 +107,11 @@ def precision(root: Path, engine: str, seeds: int, threads: int = 0, of: str = A
 
 
 def made(root: Path, seed: int, threads: int, of_features: str, of_training: str) -> RunFolder:
-    """The run by these engines that draws from that seed, brought up to date: RUN/precision/<engine>/<seed>/torch."""
+    """The run by these engines that draws from that seed, brought up to date.
+
+    It is RUN/precision/<engine>/<seed>/torch, or RUN/precision/<engine>-features/<seed>/torch where the training has
+    another engine than the features.
+    """
     base = RunFolder(root / "torch")
     folder = root / FOLDER / (of_features if of_training == of_features else f"{of_features}-{FEATURES}")
     run = resolve_beside(base, folder / str(seed) / "torch", seed)
