@@ -2,7 +2,8 @@
 the same on a GPU where there is one.
 
 What can be reached is the time of the five matrix products in it, which stand here as well: of the two layers forward,
-of the second layer's bottom, and of both weights' gradients.
+of the second layer's bottom, and of both weights' gradients. Beside them stands what no training of that type can do
+without: in float32 the forward sums as precise as the comparison asks for, in both types the first weights' update.
 """
 
 import contextlib
@@ -62,9 +63,12 @@ def run(bench: Bench) -> None:
             for step in of_type.values():
                 step()
         runs["float32"]["the products alone, oneDNN"] = products(product)
-        runs["float32"]["the products alone, oneDNN, forward in parts"] = products(product, forward=in_parts)
+        precise = products(product, forward=in_parts)
+        runs["float32"]["the products alone, oneDNN, forward in parts"] = precise
+        runs["float32"]["the same and the update"] = updating(precise)
         runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
         runs["bfloat16"]["the products alone"] = products(by_pytorch, torch.bfloat16)
+        runs["bfloat16"]["the same and the update"] = updating(products(by_pytorch, torch.bfloat16), torch.bfloat16)
         for dtype, of_type in runs.items():
             subjects = [Subject(name, dtype, step) for name, step in of_type.items()]
             bench.measure(Work(NAME, "s an iteration", subjects, error=error))
@@ -202,5 +206,19 @@ def products(
             forward(one, other)
         for one, other in ((fc2.T, scores), (scores.T, hidden), (hidden, data.T)):
             multiply(one, other)
+
+    return step
+
+
+def updating(multiply: Run, dtype: torch.dtype = torch.float32) -> Run:
+    """`multiply`, and what else fc1's weights of float32 ask for: their rounding to the type, their gradient's way back
+    from it, and the update of weights and history."""
+    weights, history = (torch.rand(N1, DIMENSION) for _ in range(2))
+    gradient = torch.rand(N1, DIMENSION).to(dtype)
+
+    def step() -> None:
+        multiply()
+        weights.to(dtype)
+        transfer.update(weights, gradient.float(), history, rate=0.01, momentum=0.9, weight_decay=5e-4)
 
     return step

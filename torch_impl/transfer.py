@@ -230,23 +230,39 @@ class SGDSolver:
         rate = self.rate()
         with torch.no_grad():
             for i, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
-                # D14: V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate does
-                # not shrink what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W);
-                # W -= lr V, keeps it outside: a dampening of 1 - lr and a rate of 1 make its update Caffe's. With a
-                # momentum of 0 it leaves the history out, which is therefore made 0 and kept whole.
-                if not self.settings.momentum:
-                    self.history[i].zero_()
-                sgd(
-                    [parameter],
-                    [gradient.contiguous()],  # the fused update does not look at strides
-                    [self.history[i]],
-                    weight_decay=self.settings.weight_decay * self.decay_mult[i],
-                    momentum=self.settings.momentum or 1.0,
-                    dampening=1 - rate * self.lr_mult[i],
-                    lr=1.0,
-                    nesterov=False,
-                    maximize=False,
-                    fused=True,  # one pass over the weights where the formula's operations would be four
+                update(
+                    parameter,
+                    gradient,
+                    self.history[i],
+                    rate * self.lr_mult[i],
+                    self.settings.momentum,
+                    self.settings.weight_decay * self.decay_mult[i],
                 )
         self.iteration += 1
         return loss.item()
+
+
+def update(
+    weights: Tensor, gradient: Tensor, history: Tensor, rate: float, momentum: float, weight_decay: float
+) -> None:
+    """Caffe's update of weights and momentum history, both in place; gradient: of the weights' shape. Not for autograd.
+
+    D14: V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate does not shrink
+    what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W); W -= lr V, keeps it outside: a
+    dampening of 1 - lr and a rate of 1 make its update Caffe's. With a momentum of 0 it leaves the history out, which
+    is therefore made 0 and kept whole.
+    """
+    if not momentum:
+        history.zero_()
+    sgd(
+        [weights],
+        [gradient.contiguous()],  # the fused update does not look at strides
+        [history],
+        weight_decay=weight_decay,
+        momentum=momentum or 1.0,
+        dampening=1 - rate,
+        lr=1.0,
+        nesterov=False,
+        maximize=False,
+        fused=True,  # one pass over the weights where the formula's operations would be four
+    )

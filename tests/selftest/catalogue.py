@@ -269,8 +269,8 @@ MISTAKES = [
     Entry(
         "PyTorch's momentum",
         TRANSFER,
-        "momentum=self.settings.momentum or 1.0,",
-        "momentum=self.settings.momentum * (1 if self.iteration % self.settings.stepsize else 0.1),",
+        "self.settings.momentum,",
+        "self.settings.momentum * (1 if self.iteration % self.settings.stepsize else 0.1),",
         "transfer segments/141/fc1_weight",
     ),
     Entry(
