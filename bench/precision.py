@@ -109,8 +109,8 @@ def precision(root: Path, engine: str, seeds: int, threads: int = 0, of: str = A
 def made(root: Path, seed: int, threads: int, of_features: str, of_training: str) -> RunFolder:
     """The run by these engines that draws from that seed, brought up to date.
 
-    It is RUN/precision/<engine>/<seed>/torch, or RUN/precision/<engine>-features/<seed>/torch where the training has
-    another engine than the features.
+    It is RUN/precision/<engine of the features>/<seed>/torch, or RUN/precision/<the same>-features/<seed>/torch where
+    the training has another.
     """
     base = RunFolder(root / "torch")
     folder = root / FOLDER / (of_features if of_training == of_features else f"{of_features}-{FEATURES}")

@@ -2,8 +2,9 @@
 the same on a GPU where there is one.
 
 What can be reached is the time of the five matrix products in it, which stand here as well: of the two layers forward,
-of the second layer's bottom, and of both weights' gradients. Beside them stands what no training of that type can do
-without: in float32 the forward sums as precise as the comparison asks for, in both types the first weights' update.
+of the second layer's bottom, and of both weights' gradients. Beside them stands what else the port spends on purpose:
+in float32 the forward sums in parts, which the comparison asks for, and the first weights' update, in bfloat16 with
+their rounding and their gradient's conversion.
 """
 
 import contextlib
@@ -63,12 +64,13 @@ def run(bench: Bench) -> None:
             for step in of_type.values():
                 step()
         runs["float32"]["the products alone, oneDNN"] = products(product)
-        precise = products(product, forward=in_parts)
-        runs["float32"]["the products alone, oneDNN, forward in parts"] = precise
-        runs["float32"]["the same and the update"] = updating(precise)
+        runs["float32"]["the products, oneDNN, forward in parts"] = products(product, forward=in_parts)
+        runs["float32"]["the products, oneDNN, forward in parts, and the update"] = products(
+            product, forward=in_parts, updated=True
+        )
         runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
         runs["bfloat16"]["the products alone"] = products(by_pytorch, torch.bfloat16)
-        runs["bfloat16"]["the same and the update"] = updating(products(by_pytorch, torch.bfloat16), torch.bfloat16)
+        runs["bfloat16"]["the products and the update"] = products(by_pytorch, torch.bfloat16, updated=True)
         for dtype, of_type in runs.items():
             subjects = [Subject(name, dtype, step) for name, step in of_type.items()]
             bench.measure(Work(NAME, "s an iteration", subjects, error=error))
@@ -182,7 +184,7 @@ def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def in_parts(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """one @ other.T with sums as the port makes them where the comparison looks for their rounding."""
+    """one @ other.T, summed in parts as the port's forward pass does."""
     return linear(other, one, None).T
 
 
@@ -191,34 +193,27 @@ def products(
     dtype: torch.dtype = torch.float32,
     device: torch.device = engines.CPU,
     forward: Multiply | None = None,
+    updated: bool = False,
 ) -> Run:
-    """The five products of an iteration, each of one matrix and another's transpose, and nothing else; the layers' own
-    two by `forward` where it is given.
+    """The five products of an iteration, each of one matrix and another's transpose.
 
-    What the hidden layer gives lies transposed, so that none of the great matrices has to be copied.
+    forward : what makes the two layers' own, if not `multiply`. updated : with the update of the first weights, which
+    are of float32 then. What the hidden layer gives lies transposed, so that oneDNN has to copy no great matrix; in
+    parts it has to.
     """
     forward = forward or multiply
-    shapes = (BATCH, DIMENSION), (N1, BATCH), (BATCH, N2), (N1, DIMENSION), (N2, N1)
-    data, hidden, scores, fc1, fc2 = (torch.rand(*shape).to(device, dtype) for shape in shapes)
+    shapes = (BATCH, DIMENSION), (N1, BATCH), (BATCH, N2), (N2, N1)
+    data, hidden, scores, fc2 = (torch.rand(*shape).to(device, dtype) for shape in shapes)
+    fc1 = torch.rand(N1, DIMENSION).to(device, torch.float32 if updated else dtype)
+    history = torch.zeros_like(fc1)
 
     def step() -> None:
-        for one, other in ((fc1, data), (fc2, hidden.T)):
-            forward(one, other)
-        for one, other in ((fc2.T, scores), (scores.T, hidden), (hidden, data.T)):
-            multiply(one, other)
-
-    return step
-
-
-def updating(multiply: Run, dtype: torch.dtype = torch.float32) -> Run:
-    """`multiply`, and what else fc1's weights of float32 ask for: their rounding to the type, their gradient's way back
-    from it, and the update of weights and history."""
-    weights, history = (torch.rand(N1, DIMENSION) for _ in range(2))
-    gradient = torch.rand(N1, DIMENSION).to(dtype)
-
-    def step() -> None:
-        multiply()
-        weights.to(dtype)
-        transfer.update(weights, gradient.float(), history, rate=0.01, momentum=0.9, weight_decay=5e-4)
+        forward(fc1.to(dtype), data)
+        forward(fc2, hidden.T)
+        multiply(fc2.T, scores)
+        multiply(scores.T, hidden)
+        gradient = multiply(hidden, data.T)
+        if updated:
+            transfer.update(fc1, gradient.float(), history, rate=0.01, momentum=0.9, weight_decay=5e-4)
 
     return step

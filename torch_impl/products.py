@@ -20,7 +20,8 @@ PART = 256  # products that are summed up at a stretch
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
 
-    float32 on a CPU goes to oneDNN, all else where PyTorch takes it. Inside `torch.autocast` the operands are rounded
+    float32 on a CPU goes to oneDNN, and the top lies transposed in memory then and must not be changed in place; all
+    else goes where PyTorch takes it. Inside `torch.autocast` the operands are rounded
     to its type, which the top has then, too.
     """
     if is_for_onednn(rows, weight) and not torch.is_autocast_enabled("cpu"):
@@ -73,8 +74,8 @@ class Linear(torch.autograd.Function):
         # oneDNN adds up to 1,024 products in a row and rounds each sum. Other libraries, Caffe's OpenBLAS too, do it in
         # smaller parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
         #
-        # The top lies transposed in memory, and so does its gradient then: `backward` would otherwise have to copy that
-        # for the weight's gradient.
+        # The top lies transposed in memory, and so does its gradient where what follows keeps the order, as ReLU does:
+        # `backward` would otherwise have to copy that for the weight's gradient.
         parts = zip(weight.split(PART, 1), rows.split(PART, 1), strict=True)
         top = product(*next(parts))
         for part in parts:

@@ -245,12 +245,12 @@ class SGDSolver:
 def update(
     weights: Tensor, gradient: Tensor, history: Tensor, rate: float, momentum: float, weight_decay: float
 ) -> None:
-    """Caffe's update of weights and momentum history, both in place; gradient: of the weights' shape. Not for autograd.
+    """Caffe's update of weights and momentum history in place, by a gradient of their shape; within `torch.no_grad`.
 
-    D14: V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate does not shrink
-    what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W); W -= lr V, keeps it outside: a
-    dampening of 1 - lr and a rate of 1 make its update Caffe's. With a momentum of 0 it leaves the history out, which
-    is therefore made 0 and kept whole.
+    D14: with lr, the rate, V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate
+    does not shrink what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W); W -= lr V, keeps it
+    outside: a dampening of 1 - lr and a rate of 1 make its update Caffe's. With a momentum of 0 it leaves the history
+    out, which is therefore made 0 and kept whole.
     """
     if not momentum:
         history.zero_()

@@ -47,12 +47,17 @@ def test_only_the_gradients_that_are_needed_are_computed(monkeypatch):
     assert len(made) == 2
 
 
-def test_a_layers_top_and_its_bottoms_gradient_lie_transposed():
-    """As the layers above and below want them: `backward` copies the top's gradient where it lies otherwise."""
-    rows, weight, bias, top = arrays(7, 5, 3)
-    found = linear(rows, weight, bias)
-    of_rows, of_weight = torch.autograd.grad(found, [rows, weight], top)
-    assert found.T.is_contiguous() and of_rows.T.is_contiguous() and of_weight.is_contiguous()
+def test_the_gradient_of_a_hidden_layers_top_is_not_copied(monkeypatch):
+    """It is as great as the layer, and comes transposed, as the product for the weight's gradient reads it."""
+    rows, weight, bias, _ = arrays(7, 5, 3)
+    above = torch.randn(4, 3)
+    made = []
+    plain = products.product
+    monkeypatch.setattr(products, "product", lambda *operands: made.append(operands) or plain(*operands))
+    scores = linear(torch.relu(linear(rows.detach(), weight, bias)), above, None)
+    torch.autograd.grad(F.cross_entropy(scores, torch.zeros(7, dtype=torch.long)), weight)
+    top, data = made[-1]
+    assert (top.shape, data.shape) == ((3, 7), (5, 7)) and top.is_contiguous()
 
 
 @pytest.mark.parametrize("d", [512, 2048, 4096])
