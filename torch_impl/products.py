@@ -1,6 +1,6 @@
 """Matrix products of float32 by oneDNN, which uses the AVX-512 of every processor that has it.
 
-PyTorch takes float32 products to MKL, whose speed on an AMD processor is that of AVX2: oneDNN is 2.3 times as fast on
+PyTorch takes float32 products to MKL, whose speed on an AMD processor is that of AVX2: oneDNN is 2.1 times as fast on
 a Zen 5, and 1.15 times on a Zen 4, whose AVX-512 does no more in a cycle (`make bench`, "the products alone"). On an
 Intel processor they have not been compared.
 """
