@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from experiment.pipeline import lines_of, machine
+from experiment.pipeline import machine, processor
 from torch_impl.engines import is_installed
 
 PORT = "port"
@@ -134,8 +134,7 @@ def installed(*packages: str) -> dict[str, str]:
 
 def described_machine() -> dict[str, Any]:
     """The machine, which processor it has and which of its extensions matter here, and how busy it was."""
-    parts = [line.partition(":") for line in lines_of("/proc/cpuinfo")]
-    told = {key.strip(): value.strip() for key, _, value in parts}
+    told = processor()
     return {
         **machine(),
         "family and model": [told.get("cpu family"), told.get("model")],

@@ -3,8 +3,8 @@ the same on a GPU where there is one.
 
 What can be reached is the time of the five matrix products in it, which stand here as well: of the two layers forward,
 of the second layer's bottom, and of both weights' gradients. Beside them stands what else the port spends on purpose:
-in float32 the forward sums in parts, which the comparison asks for, and the first weights' update, in bfloat16 with
-their rounding and their gradient's conversion.
+in float32 the forward sums as its layers make them (by oneDNN in parts, which the comparison asks for) and the first
+weights' update, in bfloat16 with their rounding and their gradient's conversion.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ from experiment.errors import UserError
 from torch_impl import engines, transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
-from torch_impl.products import linear, product, unrounded
+from torch_impl.products import by_onednn, linear, product, unrounded
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
@@ -63,12 +63,13 @@ def run(bench: Bench) -> None:
                 of_type |= on_gpu(features, labels, first, dtype)
             for step in of_type.values():
                 step()
-        runs["float32"]["the products alone, oneDNN"] = products(product)
-        runs["float32"]["the products, oneDNN, forward in parts"] = products(product, forward=in_parts)
-        runs["float32"]["the products, oneDNN, forward in parts, and the update"] = products(
-            product, forward=in_parts, updated=True
-        )
+        if torch.backends.mkldnn.is_available():
+            runs["float32"]["the products alone, oneDNN"] = products(by_onednn)
         runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
+        runs["float32"]["the products, summed as the port's"] = products(product, forward=by_layer)
+        runs["float32"]["the products, summed as the port's, and the update"] = products(
+            product, forward=by_layer, updated=True
+        )
         runs["bfloat16"]["the products alone"] = products(by_pytorch, torch.bfloat16)
         runs["bfloat16"]["the products and the update"] = products(by_pytorch, torch.bfloat16, updated=True)
         for dtype, of_type in runs.items():
@@ -183,8 +184,8 @@ def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return one @ other.T
 
 
-def in_parts(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """one @ other.T, summed in parts as the port's forward pass does."""
+def by_layer(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """one @ other.T as the port's layers make it: by oneDNN in parts."""
     return linear(other, one, None).T
 
 

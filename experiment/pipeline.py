@@ -275,12 +275,17 @@ def origins(run: RunFolder, name: str) -> Dict[str, str]:
 
 def machine() -> Dict[str, Any]:
     """What the stage ran on: the processor as the system names it, its cores, the kernel."""
-    names = [line.partition(":")[2].strip() for line in lines_of("/proc/cpuinfo") if line.startswith("model name")]
     return {
-        "cpu": names[0] if names else platform.processor() or platform.machine(),
+        "cpu": processor().get("model name") or platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
     }
+
+
+def processor() -> Dict[str, str]:
+    """What Linux tells of the processor, by its names (vendor_id, model name, flags); empty elsewhere."""
+    parts = [line.partition(":") for line in lines_of("/proc/cpuinfo")]
+    return {key.strip(): value.strip() for key, _, value in parts}
 
 
 def peak_memory() -> int:

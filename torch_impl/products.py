@@ -1,8 +1,9 @@
-"""Matrix products of float32 by oneDNN, which uses the AVX-512 of every processor that has it.
+"""Matrix products of float32 on a CPU, by the library that is the faster one there.
 
-PyTorch takes float32 products to MKL, whose speed on an AMD processor is that of AVX2: oneDNN is 2.1 times as fast on
-a Zen 5, and 1.15 times on a Zen 4, whose AVX-512 does no more in a cycle (`make bench`, "the products alone"). On an
-Intel processor they have not been compared.
+PyTorch has two. MKL, to which it takes them by itself, is 1.2 times as fast as oneDNN on an Intel processor (Cascade
+Lake) and sums up in parts, as Caffe's OpenBLAS does. On an AMD processor its speed is that of AVX2, and oneDNN, which
+uses every processor's AVX-512, is 2.1 times as fast on a Zen 5, 1.15 times on a Zen 4, whose AVX-512 does no more in a
+cycle (`make bench WORKS=training`, "the products alone").
 """
 
 from collections.abc import Iterator
@@ -13,18 +14,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-HAS_ONEDNN = torch.backends.mkldnn.is_available()
-PART = 256  # products that are summed up at a stretch
+from experiment.pipeline import processor
+
+MKL_IS_FASTER = torch.backends.mkl.is_available() and processor().get("vendor_id") == "GenuineIntel"
+BY_ONEDNN = torch.backends.mkldnn.is_available() and not MKL_IS_FASTER
+PART = 256  # products that oneDNN sums up at a stretch
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
 
-    float32 on a CPU goes to oneDNN, and the top lies transposed in memory then and must not be changed in place; all
-    else goes where PyTorch takes it. Inside `torch.autocast` the operands are rounded
-    to its type, which the top has then, too.
+    Of float32 on a CPU the top lies transposed in memory and must not be changed in place; all else is PyTorch's own.
+    Inside `torch.autocast` the operands are rounded to its type, which the top has then, too.
     """
-    if is_for_onednn(rows, weight) and not torch.is_autocast_enabled("cpu"):
+    if is_float32_on_cpu(rows, weight) and not torch.is_autocast_enabled("cpu"):
         return Linear.apply(rows, weight, bias)
     return F.linear(rows, weight, bias)
 
@@ -34,8 +37,13 @@ def product(one: Tensor, other: Tensor) -> Tensor:
 
     A sum of D products in float32 has up to twice the error of `linear`'s.
     """
-    if not is_for_onednn(one, other):
-        return F.linear(one, other)
+    if BY_ONEDNN and is_float32_on_cpu(one, other):
+        return by_onednn(one, other)
+    return F.linear(one, other)
+
+
+def by_onednn(one: Tensor, other: Tensor) -> Tensor:
+    """`product` of float32 on a CPU, by oneDNN."""
     if not (other.is_contiguous() or other.T.is_contiguous()):
         other = other.contiguous()  # it has only a slow way to read others
     # What torch.compile makes of F.linear; eager PyTorch has no other way there that does not copy the weights.
@@ -59,9 +67,9 @@ def unrounded() -> Iterator[None]:
         products.allow_tf32, products.allow_bf16_reduced_precision_reduction = before
 
 
-def is_for_onednn(one: Tensor, other: Tensor) -> bool:
-    """Whether oneDNN multiplies these matrices."""
-    return HAS_ONEDNN and one.dtype == other.dtype == torch.float32 and one.device.type == "cpu"
+def is_float32_on_cpu(one: Tensor, other: Tensor) -> bool:
+    """Whether both matrices are of that type and the first lies there."""
+    return one.dtype == other.dtype == torch.float32 and one.device.type == "cpu"
 
 
 class Linear(torch.autograd.Function):
@@ -71,12 +79,13 @@ class Linear(torch.autograd.Function):
     def forward(context: Any, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The top."""
         context.save_for_backward(rows, weight)
-        # oneDNN adds up to 1,024 products in a row and rounds each sum. Other libraries, Caffe's OpenBLAS too, do it in
-        # smaller parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
+        # oneDNN adds up to 1,024 products in a row and rounds each sum. MKL and Caffe's OpenBLAS do it in smaller
+        # parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
         #
         # The top lies transposed in memory, and so does its gradient where what follows keeps the order, as ReLU does:
         # `backward` would otherwise have to copy that for the weight's gradient.
-        parts = zip(weight.split(PART, 1), rows.split(PART, 1), strict=True)
+        size = PART if BY_ONEDNN else rows.shape[1]
+        parts = zip(weight.split(size, 1), rows.split(size, 1), strict=True)
         top = product(*next(parts))
         for part in parts:
             top += product(*part)

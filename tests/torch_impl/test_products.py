@@ -1,4 +1,4 @@
-"""oneDNN's products against float64, and their gradients against finite differences of it."""
+"""Both libraries' products and their gradients against those of float64."""
 
 import pytest
 import torch
@@ -7,7 +7,15 @@ import torch.nn.functional as F
 from torch_impl import products
 from torch_impl.products import linear
 
+LIBRARIES = ["PyTorch's own", *["oneDNN"] * torch.backends.mkldnn.is_available()]
 SHAPES = [(1000, 64, 200), (1, 1, 1), (7, 5, 3), (3, 300, 17)]  # (b, D, N)
+
+
+@pytest.fixture(params=LIBRARIES, autouse=True)
+def library(request, monkeypatch) -> str:
+    """Each test runs with each library, whichever this processor's is."""
+    monkeypatch.setattr(products, "BY_ONEDNN", request.param == "oneDNN")
+    return request.param
 
 
 def arrays(b: int, d: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -80,10 +88,10 @@ def test_other_types_are_pytorchs_own(dtype):
     assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
 
 
-def test_without_onednn_pytorchs_own_product_is_taken(monkeypatch):
-    monkeypatch.setattr(products, "HAS_ONEDNN", False)
-    rows, weight, bias, _ = arrays(7, 5, 3)
-    assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
+def test_the_library_is_the_one_that_was_chosen(library):
+    """Sums of 2,048 products in one go are rounded by each in its own way."""
+    rows, weight, _, _ = (tensor.detach() for tensor in arrays(100, 2048, 100))
+    assert torch.equal(products.product(rows, weight), F.linear(rows, weight)) == (library != "oneDNN")
 
 
 @pytest.mark.parametrize("tf32", [False, True])
