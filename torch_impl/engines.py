@@ -45,7 +45,7 @@ class Net(Protocol):
 def choose(asked: str, variation: str = "") -> dict[str, str]:
     """The engine that is meant by a name, under "engine", and the versions of the packages or the GPU that it needs.
 
-    Raises `UserError` for a name that is no engine's, and for an engine that is not installed or has no GPU.
+    Raises `UserError` for a name that is no engine's, and for an engine that is not installed or not this machine's.
     """
     if asked not in NAMES:
         raise UserError(f"there is no engine {asked!r}: ENGINE= can be {', '.join(NAMES)}")
@@ -54,7 +54,7 @@ def choose(asked: str, variation: str = "") -> dict[str, str]:
     if asked == AUTO:
         asked = next(name for name in ENGINES if not missing(name))
     if lacking := missing(asked):
-        install = "" if device_of(asked) != CPU else "`.venv/bin/pip install '.[fast]'`, or "
+        install = "`.venv/bin/pip install '.[fast]'`, or " if set(lacking) <= set(needs(asked)) else ""
         raise UserError(f"engine {asked} needs {' and '.join(lacking)}: {install}pass another ENGINE=")
     if device_of(asked) != CPU:
         gpu = torch.cuda.get_device_name(device_of(asked))
@@ -87,7 +87,12 @@ def missing(name: str) -> list[str]:
     """What an engine needs and this machine lacks."""
     if device_of(name) != CPU and not torch.cuda.is_available():
         return ["a GPU", "a PyTorch that is built for it"]
-    return [package for package in needs(name) if not is_installed(package)]
+    packages = [package for package in needs(name) if not is_installed(package)]
+    if name == f"openvino{BFLOAT16}" and not packages:
+        from torch_impl.engine_openvino import has_bfloat16
+
+        return [] if has_bfloat16() else ["a processor with AVX-512"]
+    return packages
 
 
 def build(name: str, net: CaffeNet, blob: str) -> Net:

@@ -92,12 +92,12 @@ def test_the_engine_that_would_be_taken_is_the_port(monkeypatch):
     monkeypatch.setattr(engines, "build", lambda name, net, blob: name)
     monkeypatch.setattr(engines, "is_installed", lambda package: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert [one.name for one in resnet101.ports(Bench(), net, torch.empty(0), "float32")] == ["port, folded", "port"]
+    assert [one.name for one in resnet101.ports(net, torch.empty(0), "float32")] == ["port, folded", "port"]
     monkeypatch.setattr(engines, "is_installed", lambda package: False)
     for dtype in ("float32", "bfloat16"):
-        assert [one.name for one in resnet101.ports(Bench(), net, torch.empty(0), dtype)] == ["port"]
+        assert [one.name for one in resnet101.ports(net, torch.empty(0), dtype)] == ["port"]
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert [one.name for one in resnet101.ports(Bench(), net, torch.empty(0), "bfloat16")] == ["port", "port, cuda"]
+    assert [one.name for one in resnet101.ports(net, torch.empty(0), "bfloat16")] == ["port", "port, cuda"]
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from bench.measure import described_machine
 from experiment.artifacts import RunFolder
-from experiment.errors import UserError
 from experiment.resolve import resolve
 from tests.conftest import PROJECT, relative_l2, user_error
 from tests.small_devkit import small_devkit
@@ -168,29 +166,19 @@ def test_pool5_is_float32s(engine, backbone, images, expected):
 
 @pytest.mark.parametrize("engine", ROUNDED)
 def test_bfloat16_is_taken_by_name_and_is_no_float32(engine, backbone, images, expected):
-    try:
-        net = engines.build(engine, backbone, "pool5")
-    except UserError as error:  # OpenVINO needs AVX-512 for it
-        assert engine == "openvino-bfloat16" and "avx512f" not in described_machine()["extensions"], error
-        pytest.skip(str(error))
-    found = net.forward({"data": images}, ["pool5"])["pool5"].flatten(1)
+    found = engines.build(engine, backbone, "pool5").forward({"data": images}, ["pool5"])["pool5"].flatten(1)
     assert found.dtype == torch.float32 and 100 * FLOAT32 < relative_l2(found.numpy(), expected) <= BFLOAT16
 
 
-def test_a_type_that_openvino_has_not_on_a_processor_is_refused():
-    """It would compute in float32, and the run would tell of bfloat16."""
+def test_bfloat16_is_refused_where_openvino_would_take_float32_for_it():
     pytest.importorskip("openvino")
-    code = """if True:
-        from torch_impl import engines
-        from torch_impl.caffe_net import CaffeNet
-        from torch_impl.resnet101 import draw_parameters
-        net = CaffeNet("prototxt/ResNet-101-deploy.prototxt")
-        net.set_parameters(draw_parameters(net, 1))
-        engines.build("openvino-bfloat16", net, "conv1")
-    """
-    of_avx2 = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # which OpenVINO reads when it starts
+    code = "from torch_impl import engines; print(engines.choose('openvino')); engines.choose('openvino-bfloat16')"
+    of_avx2 = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"}  # which OpenVINO's oneDNN reads when it starts
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=of_avx2, capture_output=True, text=True)
-    assert "UserError: OpenVINO computes in f32 on this processor, not in bf16: pass ENGINE=" in done.stderr
+    assert "'engine': 'openvino'" in done.stdout
+    assert done.stderr.endswith(
+        "UserError: engine openvino-bfloat16 needs a processor with AVX-512: pass another ENGINE=\n"
+    )
 
 
 @pytest.mark.parametrize("engine", EXACT)
