@@ -24,7 +24,7 @@ from experiment.errors import UserError
 from torch_impl import engines, transfer
 from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet
 from torch_impl.caffe_proto import read_prototxt
-from torch_impl.products import by_onednn, linear, product, unrounded
+from torch_impl.products import HAS_ONEDNN, by_onednn, linear, product, unrounded
 
 NAME = "transfer training"
 PROTOTXTS = ("transfer_train.prototxt", "solver.prototxt")
@@ -63,7 +63,7 @@ def run(bench: Bench) -> None:
                 of_type |= on_gpu(features, labels, first, dtype)
             for step in of_type.values():
                 step()
-        if torch.backends.mkldnn.is_available():
+        if HAS_ONEDNN:
             runs["float32"]["the products alone, oneDNN"] = products(by_onednn)
         runs["float32"]["the products alone, torch.mm"] = products(by_pytorch)
         runs["float32"]["the products, summed as the port's"] = products(product, forward=by_layer)
@@ -185,7 +185,7 @@ def by_pytorch(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
 
 
 def by_layer(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    """one @ other.T as the port's layers make it: by oneDNN in parts."""
+    """one @ other.T as the port's layers make it; where that is by oneDNN, in parts."""
     return linear(other, one, None).T
 
 

@@ -13,6 +13,7 @@ import platform
 import resource
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Callable, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence
@@ -283,8 +284,8 @@ def machine() -> Dict[str, Any]:
 
 
 def processor() -> Dict[str, str]:
-    """What Linux tells of the processor, by its names (vendor_id, model name, flags); empty elsewhere."""
-    parts = [line.partition(":") for line in lines_of("/proc/cpuinfo")]
+    """What Linux tells of the first core, by its names (vendor_id, model name, flags); empty elsewhere."""
+    parts = [line.partition(":") for line in takewhile(str.strip, lines_of("/proc/cpuinfo"))]
     return {key.strip(): value.strip() for key, _, value in parts}
 
 

@@ -1,9 +1,9 @@
 """Matrix products of float32 on a CPU, by the library that is the faster one there.
 
-PyTorch has two. MKL, to which it takes them by itself, is 1.2 times as fast as oneDNN on an Intel processor (Cascade
-Lake) and sums up in parts, as Caffe's OpenBLAS does. On an AMD processor its speed is that of AVX2, and oneDNN, which
-uses every processor's AVX-512, is 2.1 times as fast on a Zen 5, 1.15 times on a Zen 4, whose AVX-512 does no more in a
-cycle (`make bench WORKS=training`, "the products alone").
+PyTorch has two (`make bench WORKS=training`, "the products alone"). MKL, to which it takes them by itself, is 1.2 times
+as fast as oneDNN on the one Intel processor where they were compared, a Cascade Lake. On an AMD processor its speed is
+that of AVX2, and oneDNN, which uses every processor's AVX-512, is 2.1 times as fast on a Zen 5, 1.15 times on a Zen 4,
+whose AVX-512 does no more in a cycle. MKL's last bits depend on the number of threads.
 """
 
 from collections.abc import Iterator
@@ -16,9 +16,16 @@ from torch import Tensor
 
 from experiment.pipeline import processor
 
-MKL_IS_FASTER = torch.backends.mkl.is_available() and processor().get("vendor_id") == "GenuineIntel"
-BY_ONEDNN = torch.backends.mkldnn.is_available() and not MKL_IS_FASTER
 PART = 256  # products that oneDNN sums up at a stretch
+
+
+def takes_onednn(vendor: str, has_onednn: bool, has_mkl: bool) -> bool:
+    """Whether oneDNN makes the products on a processor of that vendor, as Linux names it, "" where it names none."""
+    return has_onednn and not (has_mkl and vendor == "GenuineIntel")
+
+
+HAS_ONEDNN = torch.backends.mkldnn.is_available()
+BY_ONEDNN = takes_onednn(processor().get("vendor_id", ""), HAS_ONEDNN, torch.backends.mkl.is_available())
 
 
 def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -35,7 +42,7 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def product(one: Tensor, other: Tensor) -> Tensor:
     """one @ other.T, without gradients: (m, k) and (n, k) to (m, n).
 
-    A sum of D products in float32 has up to twice the error of `linear`'s.
+    Of float32 by oneDNN a sum of D products has up to twice the error of `linear`'s.
     """
     if BY_ONEDNN and is_float32_on_cpu(one, other):
         return by_onednn(one, other)
@@ -80,10 +87,11 @@ class Linear(torch.autograd.Function):
         """The top."""
         context.save_for_backward(rows, weight)
         # oneDNN adds up to 1,024 products in a row and rounds each sum. MKL and Caffe's OpenBLAS do it in smaller
-        # parts, which rounds less: of 2,048 products half as much as oneDNN in one go.
+        # parts, which rounds less: of 2,048 products MKL 0.6 and OpenBLAS half as much as oneDNN in one go.
         #
         # The top lies transposed in memory, and so does its gradient where what follows keeps the order, as ReLU does:
-        # `backward` would otherwise have to copy that for the weight's gradient.
+        # for oneDNN `backward` would otherwise have to copy that for the weight's gradient. By MKL an iteration is
+        # 1 % faster so than by PyTorch's own layer.
         size = PART if BY_ONEDNN else rows.shape[1]
         parts = zip(weight.split(size, 1), rows.split(size, 1), strict=True)
         top = product(*next(parts))

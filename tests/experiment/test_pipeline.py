@@ -338,6 +338,15 @@ def test_what_is_announced_is_what_will_be_made(changed, done, monkeypatch):
     assert made[0] == changed and told == [made]
 
 
+def test_the_processor_is_what_linux_tells_of_the_first_core(monkeypatch):
+    """As /proc/cpuinfo is written: a block a core, with a blank line behind each."""
+    cores = ["processor\t: 0", "vendor_id\t: GenuineIntel", "power management:", "", "processor\t: 1", ""]
+    monkeypatch.setattr(pipeline, "lines_of", lambda path: cores)
+    assert pipeline.processor() == {"processor": "0", "vendor_id": "GenuineIntel", "power management": ""}
+    monkeypatch.setattr(pipeline, "lines_of", lambda path: [])
+    assert pipeline.processor() == {}
+
+
 def test_peak_memory_is_of_this_process_alone():
     """getrusage's would be no less than what the process that starts it holds."""
     held = np.ones(2**28, np.uint8)

@@ -7,15 +7,23 @@ import torch.nn.functional as F
 from torch_impl import products
 from torch_impl.products import linear
 
-LIBRARIES = ["PyTorch's own", *["oneDNN"] * torch.backends.mkldnn.is_available()]
+LIBRARIES = ["PyTorch's own", *["oneDNN"] * products.HAS_ONEDNN]
 SHAPES = [(1000, 64, 200), (1, 1, 1), (7, 5, 3), (3, 300, 17)]  # (b, D, N)
 
 
-@pytest.fixture(params=LIBRARIES, autouse=True)
+@pytest.fixture(params=LIBRARIES)
 def library(request, monkeypatch) -> str:
-    """Each test runs with each library, whichever this processor's is."""
+    """A test runs with each library, whichever this processor's is."""
     monkeypatch.setattr(products, "BY_ONEDNN", request.param == "oneDNN")
     return request.param
+
+
+@pytest.fixture
+def onednn(monkeypatch) -> None:
+    """A test runs with oneDNN, on any processor."""
+    if not products.HAS_ONEDNN:
+        pytest.skip("this PyTorch has no oneDNN")
+    monkeypatch.setattr(products, "BY_ONEDNN", True)
 
 
 def arrays(b: int, d: int, n: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -32,7 +40,7 @@ def apart(found: torch.Tensor, expected: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize("shape", SHAPES)
-def test_product_and_gradients_are_those_of_float64(shape, with_bias):
+def test_product_and_gradients_are_those_of_float64(shape, with_bias, library):
     *tensors, top = arrays(*shape)
     tensors = tensors if with_bias else tensors[:2]
     exact = [tensor.detach().double().requires_grad_() for tensor in tensors]
@@ -45,7 +53,7 @@ def test_product_and_gradients_are_those_of_float64(shape, with_bias):
         assert one.shape == other.shape and apart(one, other) <= 1e-6
 
 
-def test_only_the_gradients_that_are_needed_are_computed(monkeypatch):
+def test_only_the_gradients_that_are_needed_are_computed(monkeypatch, library):
     """One product forward and one back: a net's data wants no gradient, and it would cost as much as the weight's."""
     rows, weight, bias, top = arrays(7, 5, 3)
     made = []
@@ -55,7 +63,7 @@ def test_only_the_gradients_that_are_needed_are_computed(monkeypatch):
     assert len(made) == 2
 
 
-def test_the_gradient_of_a_hidden_layers_top_is_not_copied(monkeypatch):
+def test_the_gradient_of_a_hidden_layers_top_is_not_copied(monkeypatch, library):
     """It is as great as the layer, and comes transposed, as the product for the weight's gradient reads it."""
     rows, weight, bias, _ = arrays(7, 5, 3)
     above = torch.randn(4, 3)
@@ -69,14 +77,14 @@ def test_the_gradient_of_a_hidden_layers_top_is_not_copied(monkeypatch):
 
 
 @pytest.mark.parametrize("d", [512, 2048, 4096])
-def test_sums_of_many_products_round_no_more_than_pytorchs(d):
-    """Caffe's OpenBLAS and PyTorch's MKL sum up in parts; in one go the error is twice theirs."""
+def test_sums_of_many_products_round_no_more_than_pytorchs(d, onednn):
+    """PyTorch's MKL sums up in parts, as Caffe's OpenBLAS does; oneDNN in one go would err 1.6 times as much."""
     rows, weight, _, _ = (tensor.detach() for tensor in arrays(200, d, 100))
     exact = rows.double() @ weight.double().T
     assert apart(linear(rows, weight, None), exact) <= 1.4 * apart(F.linear(rows, weight), exact)
 
 
-def test_columns_of_wider_matrices_are_multiplied():
+def test_columns_of_wider_matrices_are_multiplied(library):
     rows, weight, _, _ = (tensor.detach() for tensor in arrays(30, 400, 20))
     found = products.product(rows[:, 7:300], weight[:, 7:300])
     assert apart(found, rows[:, 7:300].double() @ weight[:, 7:300].double().T) <= 1e-6
@@ -88,10 +96,30 @@ def test_other_types_are_pytorchs_own(dtype):
     assert torch.equal(linear(rows, weight, bias), F.linear(rows, weight, bias))
 
 
-def test_the_library_is_the_one_that_was_chosen(library):
-    """Sums of 2,048 products in one go are rounded by each in its own way."""
-    rows, weight, _, _ = (tensor.detach() for tensor in arrays(100, 2048, 100))
-    assert torch.equal(products.product(rows, weight), F.linear(rows, weight)) == (library != "oneDNN")
+@pytest.mark.parametrize(
+    ("vendor", "has_onednn", "has_mkl", "taken"),
+    [
+        ("GenuineIntel", True, True, False),
+        ("AuthenticAMD", True, True, True),
+        ("", True, True, True),  # no Linux
+        ("GenuineIntel", True, False, True),
+        ("GenuineIntel", False, True, False),
+        ("AuthenticAMD", False, True, False),
+    ],
+)
+def test_onednn_is_taken_but_on_intels_processors(vendor, has_onednn, has_mkl, taken):
+    assert products.takes_onednn(vendor, has_onednn, has_mkl) == taken
+
+
+def test_the_library_that_was_chosen_multiplies_and_onednn_alone_in_parts(library, monkeypatch):
+    made: dict[str, list] = {"product": [], "by_onednn": []}
+    for name, seen in made.items():
+        plain = getattr(products, name)
+        monkeypatch.setattr(products, name, lambda *two, s=seen, p=plain: s.append(two[0].shape[1]) or p(*two))
+    linear(*arrays(7, 600, 3)[:3])
+    in_parts = [256, 256, 88]
+    expected = (in_parts, in_parts) if library == "oneDNN" else ([600], [])
+    assert tuple(made.values()) == expected
 
 
 @pytest.mark.parametrize("tf32", [False, True])
