@@ -81,6 +81,7 @@ resolve = $(PY) -m experiment.resolve --profile '$(PROFILE)' $(if $(devkit_path)
 	$(if $(WEIGHTS),--weights '$(WEIGHTS)') $(if $(MEAN),--mean '$(MEAN)') $(if $(LIMIT),--limit $(LIMIT)) $(foreach s,$(SET),--set '$(s)') --run
 # Make's lists are parted by blanks, so a path cannot hold one.
 $(foreach name,DEVKIT WEIGHTS MEAN RUN PHOTOGRAPHS FILE,$(if $(word 2,$($(name))),$(error $(name)=$($(name)) has a blank in it: rename the path, or link to it from one without)))
+$(if $(wildcard $(RUN)),$(if $(wildcard $(RUN)/.),,$(error RUN=$(RUN) is a file: name a folder)))
 # $(1): a variable, $(2): the pattern that its value must match, $(3): what that means.
 must = $(if $(shell printf '%s' '$(subst ','\'',$($(1)))' | grep -xE '$(2)'),,$(error $(1)=$($(1)) must be $(3)))
 $(call must,THREADS,[0-9]+,a whole number; 0 is all)

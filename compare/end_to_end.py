@@ -55,7 +55,7 @@ def seed_pairs(seeds: Sequence[Path], a: RunFolder, b: RunFolder) -> list[tuple[
                 require_own_draws(run, int(path.name))
             require_comparable(*pair, SEED_STAGES)
         except UserError as error:
-            told = f"`make seeds` makes them; SEEDS= says how many, or delete {path}"
+            told = f"`make seeds` makes 1 to SEEDS=; or delete {path}"
             raise UserError(f"the seeds' runs: {error} ({told})") from None
         pairs.append(pair)
     return pairs

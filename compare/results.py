@@ -236,8 +236,8 @@ def main() -> int:
     arguments = parser.parse_args()
     for item in arguments.take:
         name, _, run = item.partition("=")
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
-            raise UserError(f"--take {item}: a result's name is letters, digits, - and _, as in --take embedded=RUN")
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not run:
+            raise UserError(f"--take {item} is not NAME=RUN, as in embedded=runs/embedded")
         take(name, Path(run))
     if arguments.selftest:
         write_json(SELFTEST, read_json(arguments.selftest))

@@ -64,13 +64,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """Read JSON that this project wrote; a file that is not JSON is a `UserError`."""
+    """Read JSON that this project wrote; a file that is missing or not JSON is a `UserError`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} is missing: run the command that makes it first") from None
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read ({error}): delete its folder and run again") from None
+        raise UserError(f"{path} cannot be read ({error}): delete this file and run again") from None
 
 
 class RunFolder:
@@ -105,6 +105,8 @@ class RunFolder:
     def require_manifest(self, stage: str) -> Dict[str, Any]:
         """The stage's manifest; a `UserError` where the stage has not been finished."""
         manifest = self.manifest(stage)
+        if manifest is None and not self.path.is_dir():
+            raise UserError(f"there is no run {self.path}: make it first, or name another folder")
         if manifest is None:
             raise UserError(f"{self.stage_path(stage)} is unfinished: run this side's reproduce command first")
         return manifest
@@ -152,7 +154,8 @@ def load_array(path: Path) -> np.ndarray:
         except ValueError:  # numpy cannot map an array with no bytes (a zero in its shape)
             array = np.load(path, allow_pickle=False)
     except Exception as error:  # numpy names no set: a damaged header ends in EOFError, TokenError, BadZipFile ...
-        raise UserError(f"{path} is not a whole .npy array ({error}): delete its folder and run again") from None
+        told = str(error).partition(". If you trust")[0]  # numpy goes on with how to load it all the same
+        raise UserError(f"{path} is not a whole .npy array ({told}): delete its folder and run again") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path} is not a .npy array: delete its folder and run again")
     return array

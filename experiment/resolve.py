@@ -56,7 +56,10 @@ def resolve(
         if mean is None or not mean.is_file():
             raise UserError(f"features.mean = 'file' but MEAN={mean or ''} is no file: pass ResNet_mean.binaryproto")
         external["mean"] = {"path": str(mean.resolve()), "sha256": sha256_file(mean)}
-    run.mkdir(parents=True, exist_ok=True)
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{run} cannot be made ({error.strerror}): pass another RUN=") from None
     with locked(run):
         external["devkit"] = with_content(external["devkit"], run / "spec.json")
         return write_run(run, profile if limit is None else f"{profile}, LIMIT={limit}", values, sources, external)

@@ -51,6 +51,12 @@ def test_a_wrong_value_is_refused_in_a_line_before_anything_runs(make, argument,
     assert told.count("\n") == 1 and f"*** {argument} " in told and says in told
 
 
+def test_a_file_is_no_runs_folder(make, tmp_path):
+    (tmp_path / "notes").touch()
+    told = make("compare", "RUN=notes", status=2)
+    assert told.count("\n") == 1 and f"RUN={tmp_path}/notes is a file: name a folder" in told
+
+
 @pytest.mark.parametrize(
     "argument",
     [

@@ -74,6 +74,12 @@ def test_the_spec_records_the_hash_of_all_that_it_names(tmp_path, devkit, weight
     assert Path(spec["external"]["devkit"]["path"]) == devkit / "VOC2007"
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path, devkit, weights, meant):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="/file/caffe cannot be made .*: pass another RUN="):
+        resolve("embedded", tmp_path / "file" / "caffe", devkit, weights, overrides=(meant,))
+
+
 def test_another_value_is_another_spec(tmp_path, devkit, weights, meant):
     specs = [
         resolve("paper", tmp_path / "run", devkit, weights, overrides=(meant, *more))

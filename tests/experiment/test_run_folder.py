@@ -44,6 +44,11 @@ def test_an_unfinished_stage_is_named(run):
         run.array("pseudo_labels", "labels")
 
 
+def test_a_folder_that_is_not_there_is_no_unfinished_run(tmp_path):
+    with pytest.raises(UserError, match="there is no run .*/nowhere: make it first"):
+        RunFolder(tmp_path / "nowhere").require_manifest("index")
+
+
 def test_a_name_that_the_manifest_lacks_is_missing_even_if_the_file_is_there(run):
     np.save(run.stage_path("clusters") / "extra.npy", VALUES)
     with pytest.raises(UserError, match="extra is missing"):
@@ -163,6 +168,15 @@ def test_a_manifest_of_another_form_is_an_error(run, value):
         run.array("clusters", "centroids")
 
 
-def test_a_run_without_a_spec_says_so(tmp_path):
+@pytest.mark.parametrize("name", ["nothing", "file"])
+def test_a_run_without_a_spec_says_so(tmp_path, name):
+    (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"spec\.json is missing"):
-        RunFolder(tmp_path / "nothing").spec  # noqa: B018
+        RunFolder(tmp_path / name).spec  # noqa: B018
+
+
+def test_what_cannot_be_read_is_deleted_by_itself(tmp_path):
+    """Not with its folder: that of a spec.json is the whole run."""
+    (tmp_path / "spec.json").write_text("{")
+    with pytest.raises(UserError, match=r"/spec\.json cannot be read \(.*\): delete this file and run again$"):
+        RunFolder(tmp_path).spec  # noqa: B018
