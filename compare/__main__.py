@@ -91,12 +91,16 @@ def main() -> int:
         "end_to_end": summary or None,
     }
 
+    sides = [run.require_manifest("index")["side"] for run in (a, b)]
+
     def tell() -> None:
         print_report(subject, isolated, chained, differing, summary)
         if isolated and calibrator is None:
             print("not calibrated: without --reference only the hard bounds judge")
         elif calibrator is not None and not (calibrator.varied_a and calibrator.varied_b):
             print("not fully calibrated: without --varied-a and --varied-b a side's own unsteadiness is not measured")
+        if sides == ["torch", "caffe"]:
+            print("run b is the Caffe side's: name it first, so that what follows from its draws is judged, too")
         print(result["sentence"])
 
     if arguments.json:

@@ -82,6 +82,11 @@ def test_equal_runs_agree(compare, runs):
     assert all(check["calibration"] is None for check in done.json["checks"])
 
 
+def test_runs_in_the_wrong_order_are_told(compare, runs):
+    assert "name it first" in compare(runs.b, runs.a, only=("metrics",)).out
+    assert "name it first" not in compare(runs.a, runs.b, only=("metrics",)).out
+
+
 def test_the_chained_runs_alone_can_be_compared(compare, runs):
     done = compare(runs.a, runs.b, only=("metrics",))
     check = check_of(done, "ours 11point", "chained", "ap")
