@@ -191,7 +191,7 @@ def test_a_run_of_another_version_or_none_is_refused(gridded, tmp_path):
     del spec["values"]["svm"]["c"]
     with pytest.raises(UserError, match="torch-reproduce"):
         carried(spec)
-    with user_error(tmp_path / "torch", "unfinished"):
+    with user_error(tmp_path / "torch", "there is no run"):
         command.grid(tmp_path, N1S, N2S)
     with pytest.raises(UserError, match="--n1"):
         command.grid(gridded[0], [0], N2S)
