@@ -11,7 +11,6 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -85,9 +84,7 @@ def net_of(arithmetic: Arithmetic = FLOAT32) -> CaffeNet:
 
 def first_weights() -> list[np.ndarray]:
     """Weights and biases drawn by the MSRA filler, in the order of `transfer.PARAMETERS`."""
-    net = net_of()
-    transfer.draw_parameters(net, "FAN_IN", 1)
-    return [tensor.numpy().copy() for tensor in transfer.parameters_of(net)]
+    return transfer.draw_parameters(net_of(), "FAN_IN", 1)
 
 
 def port(
@@ -98,15 +95,14 @@ def port(
     engine: str = "",
 ) -> Run:
     """The port's solver, with its batches."""
-    net = net_of(replace(arithmetic, device=engines.device_of(engine)))
-    transfer.set_parameters(net, first)
-    solver = transfer.SGDSolver(net, read_prototxt(PROJECT / "prototxt" / PROTOTXTS[1], "SolverParameter"))
+    net = net_of(transfer.arithmetic_by(engine, arithmetic))
+    solver = transfer.SGDSolver(net, read_prototxt(PROJECT / "prototxt" / PROTOTXTS[1], "SolverParameter"), first)
     rows, targets = (net.arithmetic.take(torch.from_numpy(array)) for array in (features, labels))
     batches = transfer.hdf5_batches(len(rows), BATCH)
 
     def step() -> float:
         batch = next(batches)
-        with transfer.products_by(engine):
+        with unrounded():
             return solver.step(rows[batch], targets[batch])
 
     return step
@@ -205,16 +201,16 @@ def products(
     forward = forward or multiply
     shapes = (BATCH, DIMENSION), (N1, BATCH), (BATCH, N2), (N2, N1)
     data, hidden, scores, fc2 = (torch.rand(*shape).to(device, dtype) for shape in shapes)
-    fc1 = torch.rand(N1, DIMENSION).to(device, torch.float32 if updated else dtype)
-    history = torch.zeros_like(fc1)
+    fc1 = torch.rand(N1, DIMENSION).to(device)
+    operand, history = fc1.to(dtype), torch.zeros_like(fc1)
 
     def step() -> None:
-        forward(fc1.to(dtype), data)
+        forward(operand, data)
         forward(fc2, hidden.T)
         multiply(fc2.T, scores)
         multiply(scores.T, hidden)
         gradient = multiply(hidden, data.T)
         if updated:
-            transfer.update(fc1, gradient.float(), history, rate=0.01, momentum=0.9, weight_decay=5e-4)
+            transfer.update(fc1, operand, gradient, history, rate=0.01, momentum=0.9, weight_decay=5e-4)
 
     return step

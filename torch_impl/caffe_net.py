@@ -4,7 +4,7 @@ Each layer type is one function; the decisions (`# D..`) mark where Caffe does o
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,11 @@ class Arithmetic:
     def dtype_name(self) -> str:
         """The type as numpy names it."""
         return str(self.dtype).removeprefix("torch.")
+
+    @property
+    def at_least_float32(self) -> "Arithmetic":
+        """The same, but in float32 where the type is a smaller one: what is trained is not rounded to that."""
+        return replace(self, dtype=torch.promote_types(self.dtype, torch.float32))
 
     def take(self, tensor: Tensor) -> Tensor:
         """A tensor as the net wants it; integers (labels) stay as they are."""
@@ -291,7 +296,7 @@ def softmax(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
 def softmax_with_loss(layer: Any, bottoms: list[Tensor], blobs: list[Tensor]) -> Tensor:
     """Caffe's SoftmaxWithLoss of scores (n, c) and labels (n,): a scalar, the mean over the rows."""
     scores, labels = bottoms
-    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))  # bfloat16 inside `torch.autocast`
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     log_probability = torch.log_softmax(scores, 1).gather(1, labels.long().view(-1, 1)).squeeze(1)
     # D11: Caffe clamps the probability at FLT_MIN before the log, and its gradient ignores the clamp. The difference
     # below is 0 and carries the gradient.

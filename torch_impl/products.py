@@ -32,9 +32,8 @@ def linear(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """rows @ weight.T + bias, with gradients: rows (b, D), weight (N, D), bias (N,) or None, to (b, N).
 
     Of float32 on a CPU the top lies transposed in memory and must not be changed in place; all else is PyTorch's own.
-    Inside `torch.autocast` the operands are rounded to its type, which the top has then, too.
     """
-    if is_float32_on_cpu(rows, weight) and not torch.is_autocast_enabled("cpu"):
+    if is_float32_on_cpu(rows, weight):
         return Linear.apply(rows, weight, bias)
     return F.linear(rows, weight, bias)
 

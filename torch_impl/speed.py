@@ -9,9 +9,10 @@ import torch
 
 from experiment.artifacts import RunFolder
 from torch_impl import engines, images, transfer
-from torch_impl.caffe_net import Arithmetic, CaffeNet
+from torch_impl.caffe_net import CaffeNet
 from torch_impl.caffe_proto import read_prototxt
 from torch_impl.net_io import to_input
+from torch_impl.products import unrounded
 from torch_impl.resnet101 import draw_parameters
 
 ORIGINAL = (375, 500, 3)  # a photograph of VOC2007
@@ -57,10 +58,10 @@ def iteration(run: RunFolder, random: np.random.Generator, spec: Mapping[str, An
     """The seconds of an iteration of training, with that engine's products."""
     length, settings = 4 * spec["backbone"]["widths"][-1], spec["transfer"]
     shapes = {"data": (settings["batch_size"], length), "label": (settings["batch_size"],)}
-    net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes, Arithmetic(device=engines.device_of(engine)))
-    transfer.draw_parameters(net, settings["variance_norm"], 1)
-    solver = transfer.SGDSolver(net, read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter"))
+    net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes, transfer.arithmetic_by(engine))
+    initial = transfer.draw_parameters(net, settings["variance_norm"], 1)
+    solver = transfer.SGDSolver(net, read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter"), initial)
     rows = net.arithmetic.take(torch.from_numpy(random.normal(size=shapes["data"])))
     labels = torch.from_numpy(random.integers(0, settings["n2"], settings["batch_size"]))
-    with transfer.products_by(engine), transfer.memory_kept():  # as the stage has it
+    with unrounded(), transfer.memory_kept():  # as the stage has it
         return once(lambda: solver.step(rows, labels))

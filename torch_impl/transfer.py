@@ -18,12 +18,13 @@ from experiment.progress import progress
 from experiment.stage_writer import StageWriter
 from experiment.stages import segments
 from torch_impl import engines
-from torch_impl.caffe_net import CaffeNet, arithmetic_of
+from torch_impl.caffe_net import FLOAT32, Arithmetic, CaffeNet, arithmetic_of
 from torch_impl.caffe_proto import read_prototxt
 from torch_impl.products import unrounded
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
+ROWS_AT_ONCE = 512  # of weights, where they are rounded as well: 4 MiB at the paper's size, which caches hold
 
 
 def engine(asked: str, variation: str) -> dict[str, str]:
@@ -36,19 +37,15 @@ def engine(asked: str, variation: str) -> dict[str, str]:
     return {"engine": named} if named.endswith(engines.BFLOAT16) else {}
 
 
-@contextmanager
-def products_by(engine: str) -> Iterator[None]:
-    """Within: matrix products are of operands rounded to bfloat16, if the engine is one of that type, and else of what
-    they are given. Weights, momentum, loss and update are float32's."""
-    rounded = engine.endswith(engines.BFLOAT16)
-    # Without the cache, which would go on with the weights of before an update.
-    with unrounded(), torch.autocast(engines.device_of(engine).type, torch.bfloat16, rounded, cache_enabled=False):
-        yield
+def arithmetic_by(engine: str, arithmetic: Arithmetic = FLOAT32) -> Arithmetic:
+    """How the training net computes by that engine: on its device, and where it is one of bfloat16, in that type."""
+    dtype = torch.bfloat16 if engine.endswith(engines.BFLOAT16) else arithmetic.dtype
+    return replace(arithmetic, dtype=dtype, device=engines.device_of(engine))
 
 
 def run(stage: Stage) -> None:
     """Write the initial and final weights, the loss of each iteration, the snapshots, and (isolated) segments."""
-    with products_by(stage.engine), memory_kept():
+    with unrounded(), memory_kept():
         train(stage)
 
 
@@ -73,7 +70,7 @@ def memory_kept() -> Iterator[None]:
 
 
 def train(stage: Stage) -> None:
-    """`run`, with products as they are."""
+    """`run`, within what it holds for that long."""
     rows = stage.inputs.array("features", "lr_trainval")
     settings = read_prototxt(stage.prototxt("solver.prototxt"), "SolverParameter")
     net, batch_size = training_net(stage, rows.shape[1])
@@ -81,16 +78,15 @@ def train(stage: Stage) -> None:
         net.arithmetic.take(torch.from_numpy(np.array(array)))
         for array in (rows, stage.inputs.array("pseudo_labels", "labels"))
     )
-    drawn = [stage.draw(f"{name}_initial") for name in PARAMETERS]
-    if any(array is None for array in drawn):
-        draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
-    else:
-        set_parameters(net, drawn)
-    for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
+    initial = [array for name in PARAMETERS if (array := stage.draw(f"{name}_initial")) is not None]
+    if len(initial) < len(PARAMETERS):
+        initial = draw_parameters(net, stage.spec["transfer"]["variance_norm"], stage.seed("transfer-init"))
+    solver = SGDSolver(net, settings, initial)
+    for name, tensor in zip(PARAMETERS, solver.parameters, strict=True):
         stage.out.array(f"{name}_initial", tensor.numpy(force=True))
-    loss = np.empty(settings.max_iter, net.arithmetic.dtype_name)
+    loss = np.empty(settings.max_iter, net.arithmetic.at_least_float32.dtype_name)
     snapshots = stage.spec["transfer"]["snapshots"]
-    solver = resumed(stage.out, net, settings, snapshots, loss) or SGDSolver(net, settings)
+    solver = resumed(stage.out, net, settings, snapshots, loss) or solver
     left = range(solver.iteration, settings.max_iter)
     batches = hdf5_batches(len(features), batch_size, solver.iteration)
     for i in progress(left, len(left), "iterations", "transfer"):
@@ -104,14 +100,14 @@ def train(stage: Stage) -> None:
         if stage.out.checkpoint_is_due():
             stage.out.checkpoint({"loss": loss[: solver.iteration], **state_of(solver)})
     stage.out.array("loss", loss)
-    for name, tensor in zip(PARAMETERS, parameters_of(net), strict=True):
+    for name, tensor in zip(PARAMETERS, solver.parameters, strict=True):
         stage.out.array(name, tensor.numpy(force=True))
     for start, end in segments(snapshots):
         forced = [stage.forced(f"snapshots/{start}/{name}") for name in STATE]
         names = [f"segments/{end}/{name}" for name in STATE]
         if any(array is None for array in forced) or stage.out.has(*names):  # not isolated, or done already
             continue
-        solver = solver_from(net, settings, start, forced)
+        solver = SGDSolver(net, settings, forced, start)
         for batch in islice(hdf5_batches(len(features), batch_size, start), end - start):
             solver.step(features[batch], labels[batch])
         for name, array in state_of(solver).items():
@@ -132,7 +128,7 @@ def resumed(
     if not out.has(*(f"snapshots/{i}/{name}" for i in snapshots if i <= done for name in STATE)):
         return None
     loss[:done] = state["loss"]
-    return solver_from(net, settings, done, [state[name] for name in STATE])
+    return SGDSolver(net, settings, [state[name] for name in STATE], done)
 
 
 def training_net(stage: Stage, dimension: int) -> tuple[CaffeNet, int]:
@@ -142,15 +138,8 @@ def training_net(stage: Stage, dimension: int) -> tuple[CaffeNet, int]:
     if data.shuffle:
         raise UserError(f"{path}: shuffle: true cannot be followed: take it away")
     shapes = {"data": (data.batch_size, dimension), "label": (data.batch_size,)}
-    arithmetic = replace(arithmetic_of(stage.variation), device=engines.device_of(stage.engine))
+    arithmetic = arithmetic_by(stage.engine, arithmetic_of(stage.variation))
     return CaffeNet(path, shapes, arithmetic), data.batch_size
-
-
-def solver_from(net: CaffeNet, settings: Any, iteration: int, state: Sequence[np.ndarray]) -> "SGDSolver":
-    """A solver that goes on after `iteration` updates; `state`: the weights, then the momentum histories."""
-    set_parameters(net, state[: len(PARAMETERS)])
-    history = [net.arithmetic.take(torch.from_numpy(np.array(array))) for array in state[len(PARAMETERS) :]]
-    return SGDSolver(net, settings, iteration, history)
 
 
 def state_of(solver: "SGDSolver") -> dict[str, np.ndarray]:
@@ -159,27 +148,18 @@ def state_of(solver: "SGDSolver") -> dict[str, np.ndarray]:
     return {name: tensor.numpy(force=True) for name, tensor in zip(STATE, tensors, strict=True)}
 
 
-def parameters_of(net: CaffeNet) -> list[Tensor]:
-    """The tensors in the order of `PARAMETERS`, which is Caffe's."""
-    return [*net.parameters["fc1"], *net.parameters["fc2"]]
-
-
-def set_parameters(net: CaffeNet, arrays: Sequence[np.ndarray]) -> None:
-    """Take the parameters from arrays in the order of `PARAMETERS`."""
-    net.set_parameters({"fc1": list(arrays[:2]), "fc2": list(arrays[2:])})
-
-
-def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> None:
-    """Caffe's MSRA filler for the weights: N(0, 2 / n), n the fan-in, fan-out or their mean; biases 0."""
+def draw_parameters(net: CaffeNet, variance_norm: str, seed: int) -> list[np.ndarray]:
+    """In the order of `PARAMETERS`, float32: weights from Caffe's MSRA filler, N(0, 2 / n), n the fan-in, fan-out or
+    their mean; biases 0."""
     generator = torch.Generator().manual_seed(seed)
-    arrays = {}
-    for layer, (weight, bias) in net.parameter_shapes.items():
+    arrays = []
+    for weight, bias in net.parameter_shapes.values():
         fan_out, fan_in = weight
         # D4: Caffe's default is the fan-in, a Gaussian.
         n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[variance_norm]
         values = torch.randn(weight, generator=generator) * (2 / n) ** 0.5
-        arrays[layer] = [values.numpy(), np.zeros(bias, np.float32)]
-    net.set_parameters(arrays)
+        arrays += [values.numpy(), np.zeros(bias, np.float32)]
+    return arrays
 
 
 def hdf5_batches(n: int, batch_size: int, iteration: int = 0) -> Iterator[Tensor]:
@@ -199,17 +179,23 @@ class SGDSolver:
     Attributes
     ----------
     iteration : updates done so far.
-    history : the momentum history, a tensor for each of fc1 weight, fc1 bias, fc2 weight, fc2 bias.
+    parameters, history : what is trained and its momentum history, in the order of `PARAMETERS`; of float32 at least.
+    operands : what the net computes with: the parameters themselves, or, in a net of bfloat16, rounded copies.
     """
 
-    def __init__(self, net: CaffeNet, settings: Any, iteration: int = 0, history: list[Tensor] | None = None) -> None:
+    def __init__(self, net: CaffeNet, settings: Any, state: Sequence[np.ndarray], iteration: int = 0) -> None:
+        """A solver that goes on after `iteration` updates from a state: the parameters, or what `STATE` names."""
         if settings.type != "SGD" or settings.lr_policy != "step":
             raise UserError(f"a solver of type {settings.type} with lr_policy {settings.lr_policy} is not supported")
         self.net = net
         self.settings = settings
         self.iteration = iteration
-        self.parameters = [tensor.requires_grad_() for tensor in parameters_of(net)]
+        trained = net.arithmetic.at_least_float32
+        tensors = [trained.take(torch.from_numpy(np.array(array))) for array in state]
+        self.parameters, history = tensors[: len(PARAMETERS)], tensors[len(PARAMETERS) :]
         self.history = history or [torch.zeros_like(tensor) for tensor in self.parameters]
+        self.operands = [net.arithmetic.take(tensor).requires_grad_() for tensor in self.parameters]
+        net.parameters |= {"fc1": self.operands[:2], "fc2": self.operands[2:]}
         by_name = {layer.name: layer for layer in net.layers}
         multipliers = [
             by_name[layer].param[i] if by_name[layer].param else None for layer in ("fc1", "fc2") for i in (0, 1)
@@ -226,15 +212,15 @@ class SGDSolver:
     def step(self, features: Tensor, labels: Tensor) -> float:
         """One iteration on a batch, features (b, D) and labels (b,); returns the loss before the update."""
         loss = self.net.forward({"data": features, "label": labels}, ["loss"])["loss"]
-        gradients = torch.autograd.grad(loss, self.parameters)
-        rate = self.rate()
+        gradients = torch.autograd.grad(loss, self.operands)
         with torch.no_grad():
-            for i, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
+            for i, gradient in enumerate(gradients):
                 update(
-                    parameter,
+                    self.parameters[i],
+                    self.operands[i],
                     gradient,
                     self.history[i],
-                    rate * self.lr_mult[i],
+                    self.rate() * self.lr_mult[i],
                     self.settings.momentum,
                     self.settings.weight_decay * self.decay_mult[i],
                 )
@@ -243,26 +229,41 @@ class SGDSolver:
 
 
 def update(
-    weights: Tensor, gradient: Tensor, history: Tensor, rate: float, momentum: float, weight_decay: float
+    parameter: Tensor,
+    operand: Tensor,
+    gradient: Tensor,
+    history: Tensor,
+    rate: float,
+    momentum: float,
+    weight_decay: float,
 ) -> None:
-    """Caffe's update of weights and momentum history in place, by a gradient of their shape; within `torch.no_grad`.
+    """Caffe's update of a parameter and its momentum history in place, within `torch.no_grad`; all are of one shape.
 
     D14: with lr, the rate, V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate
     does not shrink what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W); W -= lr V, keeps it
     outside: a dampening of 1 - lr and a rate of 1 make its update Caffe's. With a momentum of 0 it leaves the history
     out, which is therefore made 0 and kept whole.
+
+    operand : the parameter itself, or its copy in a smaller type, which is then rounded anew; gradient : of that.
     """
     if not momentum:
         history.zero_()
-    sgd(
-        [weights],
-        [gradient.contiguous()],  # the fused update does not look at strides
-        [history],
-        weight_decay=weight_decay,
-        momentum=momentum or 1.0,
-        dampening=1 - rate,
-        lr=1.0,
-        nesterov=False,
-        maximize=False,
-        fused=True,  # one pass over the weights where the formula's operations would be four
-    )
+    is_rounded = operand is not parameter
+    # A part at a time, so that a rounded gradient is widened and the parameter rounded while it is in the cache.
+    rows = ROWS_AT_ONCE if is_rounded and parameter.device == engines.CPU else len(parameter)
+    tensors = (parameter, operand, gradient, history)
+    for weights, rounded, slope, past in zip(*(tensor.split(rows) for tensor in tensors), strict=True):
+        sgd(
+            [weights],
+            [slope.to(weights.dtype).contiguous()],  # the fused update does not look at strides
+            [past],
+            weight_decay=weight_decay,
+            momentum=momentum or 1.0,
+            dampening=1 - rate,
+            lr=1.0,
+            nesterov=False,
+            maximize=False,
+            fused=True,  # one pass over the weights where the formula's operations would be four
+        )
+        if is_rounded:
+            rounded.copy_(weights)

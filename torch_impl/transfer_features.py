@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from experiment.artifacts import batches
+from experiment.artifacts import RunFolder, batches
 from experiment.pipeline import Stage
 from experiment.stages import SPLITS
 from torch_impl.caffe_net import CaffeNet, arithmetic_of
@@ -14,15 +14,17 @@ ROWS_AT_ONCE = 1000
 def run(stage: Stage) -> None:
     """Write trainval and test, (n, N2) float32 (or N1 wide, where the spec names fc1)."""
     net = CaffeNet(stage.prototxt("transfer_deploy.prototxt"), arithmetic=arithmetic_of(stage.variation))
-    net.set_parameters(
-        {
-            layer: [stage.inputs.array("transfer", f"{layer}_{blob}") for blob in ("weight", "bias")]
-            for layer in ("fc1", "fc2")
-        }
-    )
+    set_parameters(net, stage.inputs)
     for split in SPLITS:
         features = stage.inputs.array("features", f"lr_{split}")
         stage.out.array(split, transfer(net, features, stage.spec["transfer_features"]["blob"]))
+
+
+def set_parameters(net: CaffeNet, run: RunFolder, ending: str = "") -> None:
+    """Take the parameters from a run's stage transfer; ending: "_initial" for those that it began with."""
+    for layer in ("fc1", "fc2"):
+        names = (f"{layer}_{blob}{ending}" for blob in ("weight", "bias"))
+        net.set_parameters({layer: [run.array("transfer", name) for name in names]})
 
 
 @torch.inference_mode()

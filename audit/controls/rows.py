@@ -12,8 +12,8 @@ from audit.controls import runs as control_runs
 from audit.controls.svms import C_GRID, CHOSEN_TOLERANCE, FOLDS
 from experiment.artifacts import RunFolder
 from torch_impl.caffe_net import CaffeNet
-from torch_impl.transfer import PARAMETERS, set_parameters
-from torch_impl.transfer_features import transfer
+from torch_impl.transfer import PARAMETERS
+from torch_impl.transfer_features import set_parameters, transfer
 
 CHOSEN = (
     f"one C for all classes, chosen among {C_GRID[0]:g}, {C_GRID[1]:g} .. {C_GRID[-1]:g} by {FOLDS}-fold "
@@ -103,7 +103,7 @@ def initial_weights(sources: Sources, seed: int) -> Rows:
 
     def load() -> tuple[np.ndarray, np.ndarray]:
         net = CaffeNet(run.prototxt(deploy))
-        set_parameters(net, [run.array("transfer", name) for name in names])
+        set_parameters(net, run, "_initial")
         train, test = (transfer(net, rows, blob) for rows in features.load())
         return train, test
 

@@ -114,7 +114,8 @@ def make_net(folder: Path, parameters: dict[str, list[np.ndarray]]) -> CaffeNet:
 def make_solver(folder: Path, **changes: float) -> SGDSolver:
     """The port's solver for the training net."""
     write_files(folder, {"solver.prototxt": solver_text(**changes)})
-    return SGDSolver(make_net(folder, INITIAL), read_prototxt(folder / "solver.prototxt", "SolverParameter"))
+    settings = read_prototxt(folder / "solver.prototxt", "SolverParameter")
+    return SGDSolver(make_net(folder, INITIAL), settings, [*INITIAL["fc1"], *INITIAL["fc2"]])
 
 
 @pytest.mark.parametrize(("case", "parameters"), [("gradient", INITIAL), ("gradient-extreme", EXTREME)])
@@ -177,17 +178,17 @@ def test_batches_are_the_rows_in_order_again_and_again(n, size):
 def test_drawn_weights_are_normal_with_msras_variance_as_caffes_are(norm, caffe, tmp_path):
     write_files(tmp_path, {"net.prototxt": generate.transfer_deploy(SETTINGS | WIDE, 300)})
     net = CaffeNet(tmp_path / "net.prototxt")
-    draw_parameters(net, norm, seed=9)
-    for layer, fan_in, fan_out in (("fc1", 300, 400), ("fc2", 400, 90)):
+    fc1, bias1, fc2, bias2 = draw_parameters(net, norm, seed=9)
+    for layer, fan_in, fan_out, ours, bias in (("fc1", 300, 400, fc1, bias1), ("fc2", 400, 90, fc2, bias2)):
         n = {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[norm]
-        ours, caffes = net.parameters[layer][0].numpy(), caffe(f"msra-{norm}").array(f"parameters_out/{layer}.0")
+        caffes = caffe(f"msra-{norm}").array(f"parameters_out/{layer}.0")
         for weights in (ours, caffes):
             assert weights.shape == (fan_out, fan_in)
             scaled = weights.ravel().astype(np.float64) / np.sqrt(2 / n)
             # 36,000 or more draws: the deviation's own standard error is 1/sqrt(2 x 36,000) = 0.4 %.
             assert scaled.std() == pytest.approx(1, abs=0.02)
             assert scipy.stats.kstest(scaled, "norm").pvalue > 1e-4
-        assert not net.parameters[layer][1].any()
+        assert bias.shape == (fan_out,) and not bias.any()
         assert not caffe(f"msra-{norm}").array(f"parameters_out/{layer}.1").any()
 
 
@@ -326,6 +327,26 @@ def test_in_bfloat16_products_are_rounded_and_all_else_is_float32(isolated, tmp_
         assert found.dtype == np.float32 and (found != torch.tensor(found).bfloat16().float().numpy()).any()
 
 
+def test_a_net_of_bfloat16_computes_with_rounded_copies_of_what_is_trained(tmp_path, monkeypatch):
+    write_files(tmp_path, {"solver.prototxt": solver_text(), "net.prototxt": TRAIN_NET})
+    settings = read_prototxt(tmp_path / "solver.prototxt", "SolverParameter")
+    first_steps = []
+    for rows_at_once in (1000, 2):  # the parameters have 7 and 4 rows
+        monkeypatch.setattr(transfer, "ROWS_AT_ONCE", rows_at_once)
+        shapes = {"data": (3, DIM), "label": (3,)}
+        net = CaffeNet(tmp_path / "net.prototxt", shapes, transfer.arithmetic_by("folded-bfloat16"))
+        solver = SGDSolver(net, settings, [*INITIAL["fc1"], *INITIAL["fc2"]])
+        assert [*net.parameters["fc1"], *net.parameters["fc2"]] == solver.operands
+        for rows in itertools.islice(hdf5_batches(len(ROWS), 3), 5):
+            solver.step(torch.from_numpy(ROWS)[rows], torch.from_numpy(LABELS)[rows])
+            for operand, parameter in zip(solver.operands, solver.parameters, strict=True):
+                assert torch.equal(operand, parameter.bfloat16()) and not torch.equal(operand.float(), parameter)
+            if solver.iteration == 1:  # later ones go by operands in which a last bit makes 2^-8
+                first_steps.append({name: array.copy() for name, array in transfer.state_of(solver).items()})
+    for name, array in first_steps[0].items():
+        assert relative_l2(first_steps[1][name], array) <= GRADIENT, name
+
+
 # By a process of its own: what was freed by others leaves room, which is taken first and is not given back then. The
 # last array is greater, since small ones that lie behind the first may keep its room as well.
 MEMORY = """
@@ -362,9 +383,11 @@ def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
     stage.engine = "cuda"
     with FakeTensorMode(allow_non_fake_inputs=True):
         net, _ = transfer.training_net(stage, DIM)
-        net.set_parameters(INITIAL)
-        solver = SGDSolver(net, read_prototxt(tmp_path / "solver.prototxt", "SolverParameter"))
-        later = transfer.solver_from(net, solver.settings, 1, [*INITIAL["fc1"], *INITIAL["fc2"]] * 2)
+        settings, initial = (
+            read_prototxt(tmp_path / "solver.prototxt", "SolverParameter"),
+            [*INITIAL["fc1"], *INITIAL["fc2"]],
+        )
+        solver, later = SGDSolver(net, settings, initial), SGDSolver(net, settings, initial * 2, 1)
         for one in (solver, later):
             assert {tensor.device.type for tensor in (*one.parameters, *one.history)} == {"cuda"}
         with torch.no_grad():  # PyTorch without CUDA cannot build a graph of its tensors

@@ -226,10 +226,14 @@ def solver(run, batch=10):
     """The stage's solver as it stands in the module now, on a run's network, with its rows and labels."""
     shapes = {"data": (batch, run.array("features", "lr_trainval").shape[1]), "label": (batch,)}
     net = CaffeNet(run.prototxt("transfer_train.prototxt"), shapes)
-    transfer.set_parameters(net, [run.array("transfer", f"{name}_initial") for name in transfer.PARAMETERS])
+    initial = [run.array("transfer", f"{name}_initial") for name in transfer.PARAMETERS]
     settings = read_prototxt(run.prototxt("solver.prototxt"), "SolverParameter")
     rows, labels = run.array("features", "lr_trainval"), run.array("pseudo_labels", "labels")
-    return transfer.SGDSolver(net, settings), torch.from_numpy(np.array(rows)), torch.from_numpy(np.array(labels))
+    return (
+        transfer.SGDSolver(net, settings, initial),
+        torch.from_numpy(np.array(rows)),
+        torch.from_numpy(np.array(labels)),
+    )
 
 
 def test_with_the_rate_outside_it_is_pytorchs_sgd(root):
@@ -267,7 +271,7 @@ def test_dropout_drops_half_and_goes_on_as_if_it_never_stopped(root):
         for _ in range(3):
             first.step(rows[:10], labels[:10])
         torch.rand(7)  # others draw in between
-        rest = transfer.solver_from(first.net, first.settings, 3, list(transfer.state_of(first).values()))
+        rest = type(first)(first.net, first.settings, list(transfer.state_of(first).values()), 3)
         assert [rest.step(rows[:10], labels[:10]) for _ in range(3)] == losses[3:]
         layer = next(one for one in whole.net.layers if one.type == "ReLU")
         ones = caffe_net.LAYERS["ReLU"](layer, [torch.ones(200, 200)], [])
