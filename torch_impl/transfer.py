@@ -24,7 +24,7 @@ from torch_impl.products import unrounded
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
-ROWS_AT_ONCE = 512  # of weights, where they are rounded as well: 4 MiB at the paper's size, which caches hold
+ROWS_AT_ONCE = 512  # of what is updated and rounded: 4 MiB at the paper's size, which caches hold
 
 
 def engine(asked: str, variation: str) -> dict[str, str]:
