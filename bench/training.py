@@ -195,7 +195,7 @@ def products(
     """The five products of an iteration, each of one matrix and another's transpose.
 
     forward : what makes the two layers' own, if not `multiply`. updated : with the update of the first weights, which
-    are of float32 then. What the hidden layer gives lies transposed, so that oneDNN has to copy no great matrix; in
+    the port has in float32. What the hidden layer gives lies transposed, so that oneDNN has to copy no great matrix; in
     parts it has to.
     """
     forward = forward or multiply

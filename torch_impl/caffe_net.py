@@ -35,7 +35,7 @@ class Arithmetic:
 
     @property
     def at_least_float32(self) -> "Arithmetic":
-        """The same, but in float32 where the type is a smaller one: what is trained is not rounded to that."""
+        """The same, but in float32 where the type is a smaller one: what is trained is kept in it."""
         return replace(self, dtype=torch.promote_types(self.dtype, torch.float32))
 
     def take(self, tensor: Tensor) -> Tensor:

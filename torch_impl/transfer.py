@@ -24,7 +24,7 @@ from torch_impl.products import unrounded
 
 PARAMETERS = ("fc1_weight", "fc1_bias", "fc2_weight", "fc2_bias")
 STATE = (*PARAMETERS, *(f"{name}_history" for name in PARAMETERS))
-ROWS_AT_ONCE = 512  # of what is updated and rounded: 4 MiB at the paper's size, which caches hold
+ROWS_AT_ONCE = 512  # of what is updated and rounded: at the paper's size 4 MiB of each float32 array
 
 
 def engine(asked: str, variation: str) -> dict[str, str]:
@@ -39,7 +39,8 @@ def engine(asked: str, variation: str) -> dict[str, str]:
 
 def arithmetic_by(engine: str, arithmetic: Arithmetic = FLOAT32) -> Arithmetic:
     """How the training net computes by that engine: on its device, and where it is one of bfloat16, in that type."""
-    dtype = torch.bfloat16 if engine.endswith(engines.BFLOAT16) else arithmetic.dtype
+    is_rounded = engine.endswith(engines.BFLOAT16) and arithmetic.dtype == torch.float32  # not the float64 reference
+    dtype = torch.bfloat16 if is_rounded else arithmetic.dtype
     return replace(arithmetic, dtype=dtype, device=engines.device_of(engine))
 
 
@@ -84,6 +85,7 @@ def train(stage: Stage) -> None:
     solver = SGDSolver(net, settings, initial)
     for name, tensor in zip(PARAMETERS, solver.parameters, strict=True):
         stage.out.array(f"{name}_initial", tensor.numpy(force=True))
+    del initial  # the solver has copies
     loss = np.empty(settings.max_iter, net.arithmetic.at_least_float32.dtype_name)
     snapshots = stage.spec["transfer"]["snapshots"]
     solver = resumed(stage.out, net, settings, snapshots, loss) or solver
@@ -191,7 +193,11 @@ class SGDSolver:
         self.settings = settings
         self.iteration = iteration
         trained = net.arithmetic.at_least_float32
-        tensors = [trained.take(torch.from_numpy(np.array(array))) for array in state]
+        shapes = [shape for blobs in net.parameter_shapes.values() for shape in blobs] * (len(state) // len(PARAMETERS))
+        tensors = [
+            trained.take(torch.from_numpy(np.array(array)).reshape(shape))
+            for array, shape in zip(state, shapes, strict=True)
+        ]
         self.parameters, history = tensors[: len(PARAMETERS)], tensors[len(PARAMETERS) :]
         self.history = history or [torch.zeros_like(tensor) for tensor in self.parameters]
         self.operands = [net.arithmetic.take(tensor).requires_grad_() for tensor in self.parameters]
@@ -213,14 +219,15 @@ class SGDSolver:
         """One iteration on a batch, features (b, D) and labels (b,); returns the loss before the update."""
         loss = self.net.forward({"data": features, "label": labels}, ["loss"])["loss"]
         gradients = torch.autograd.grad(loss, self.operands)
+        rate = self.rate()
         with torch.no_grad():
-            for i, gradient in enumerate(gradients):
+            for i, (parameter, gradient) in enumerate(zip(self.parameters, gradients, strict=True)):
                 update(
-                    self.parameters[i],
+                    parameter,
                     self.operands[i],
                     gradient,
                     self.history[i],
-                    self.rate() * self.lr_mult[i],
+                    rate * self.lr_mult[i],
                     self.settings.momentum,
                     self.settings.weight_decay * self.decay_mult[i],
                 )
@@ -237,14 +244,15 @@ def update(
     momentum: float,
     weight_decay: float,
 ) -> None:
-    """Caffe's update of a parameter and its momentum history in place, within `torch.no_grad`; all are of one shape.
+    """Caffe's update of a parameter and its momentum history in place, within `torch.no_grad`; all have one shape.
 
     D14: with lr, the rate, V = m V + lr (g + wd W); W -= V. The rate is inside the history, so that a drop of the rate
     does not shrink what has been gathered. PyTorch, which has V = m V + (1 - dampening) (g + wd W); W -= lr V, keeps it
     outside: a dampening of 1 - lr and a rate of 1 make its update Caffe's. With a momentum of 0 it leaves the history
     out, which is therefore made 0 and kept whole.
 
-    operand : the parameter itself, or its copy in a smaller type, which is then rounded anew; gradient : of that.
+    operand : the parameter itself, or its copy in a smaller type, which is rounded anew. gradient : of the loss by the
+    operand, of the operand's type.
     """
     if not momentum:
         history.zero_()

@@ -336,7 +336,8 @@ def test_a_net_of_bfloat16_computes_with_rounded_copies_of_what_is_trained(tmp_p
         shapes = {"data": (3, DIM), "label": (3,)}
         net = CaffeNet(tmp_path / "net.prototxt", shapes, transfer.arithmetic_by("folded-bfloat16"))
         solver = SGDSolver(net, settings, [*INITIAL["fc1"], *INITIAL["fc2"]])
-        assert [*net.parameters["fc1"], *net.parameters["fc2"]] == solver.operands
+        of_the_net = [*net.parameters["fc1"], *net.parameters["fc2"]]
+        assert all(one is other for one, other in zip(of_the_net, solver.operands, strict=True))
         for rows in itertools.islice(hdf5_batches(len(ROWS), 3), 5):
             solver.step(torch.from_numpy(ROWS)[rows], torch.from_numpy(LABELS)[rows])
             for operand, parameter in zip(solver.operands, solver.parameters, strict=True):
@@ -375,24 +376,34 @@ def test_memory_is_kept_within_and_given_back_behind():
     assert found.stdout.split() == ["True", "True", "True"]
 
 
-def test_on_a_gpu_all_of_the_training_net_is_there(tmp_path):
+@pytest.mark.parametrize("engine", ["cuda", "cuda-bfloat16"])
+def test_on_a_gpu_all_of_the_training_net_is_there(engine, tmp_path):
     """Without a GPU: fake tensors refuse to be computed with those of another device."""
     write_files(tmp_path, {"solver.prototxt": solver_text()})
     texts = {"transfer_train.prototxt": TRAIN_NET}
     stage = make_stage(tmp_path / "run", "transfer", {"transfer": SETTINGS}, prototxts=texts)
-    stage.engine = "cuda"
+    stage.engine = engine
     with FakeTensorMode(allow_non_fake_inputs=True):
         net, _ = transfer.training_net(stage, DIM)
-        settings, initial = (
-            read_prototxt(tmp_path / "solver.prototxt", "SolverParameter"),
-            [*INITIAL["fc1"], *INITIAL["fc2"]],
-        )
-        solver, later = SGDSolver(net, settings, initial), SGDSolver(net, settings, initial * 2, 1)
-        for one in (solver, later):
-            assert {tensor.device.type for tensor in (*one.parameters, *one.history)} == {"cuda"}
+        settings = read_prototxt(tmp_path / "solver.prototxt", "SolverParameter")
+        initial = [*INITIAL["fc1"], *INITIAL["fc2"]]
+        for solver in (SGDSolver(net, settings, initial), SGDSolver(net, settings, initial * 2, 1)):
+            for tensors, dtype in (
+                (solver.parameters, torch.float32),
+                (solver.history, torch.float32),
+                (solver.operands, torch.bfloat16 if engine == "cuda-bfloat16" else torch.float32),
+            ):
+                assert {(tensor.device.type, tensor.dtype) for tensor in tensors} == {("cuda", dtype)}
         with torch.no_grad():  # PyTorch without CUDA cannot build a graph of its tensors
             found = net.forward({"data": torch.from_numpy(ROWS[:3]), "label": torch.from_numpy(LABELS[:3])}, ["loss"])
         assert found["loss"].device.type == "cuda"
+
+
+@pytest.mark.parametrize("state", [[INITIAL["fc1"][0]], [np.zeros((7, DIM)), np.zeros(1), *INITIAL["fc2"]]])
+def test_a_state_that_does_not_fit_the_net_is_refused(state, tmp_path):
+    solver = make_solver(tmp_path)
+    with pytest.raises((ValueError, RuntimeError)):
+        SGDSolver(solver.net, solver.settings, state)
 
 
 def test_an_engine_changes_the_training_only_where_it_rounds_or_is_a_gpus(monkeypatch):
